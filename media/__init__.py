@@ -1,0 +1,1 @@
+"""RTP in, RTP out, audio to disk. Knows nothing of SIP, consent or configuration."""
