@@ -1,0 +1,230 @@
+"""Typed gateway settings: a TOML file over the embedded ``default.toml``, the environment over both.
+
+Every key can be given as an environment variable: ``TWOPARTY_`` + the path with ``__`` between its parts
+(``TWOPARTY_STORE__URL``). An unknown key is an error that names it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+_SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
+_LISTEN = re.compile(r"(udp|tcp):(\[[0-9a-fA-F:.]+\]|[0-9.]+):([0-9]{1,5})", re.ASCII)
+
+
+class SettingsError(Exception):
+    """The settings can't be used; the message names the file and the key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _literal(value: str) -> str:
+    return str(ipaddress.ip_address(value))
+
+
+IPLiteral = Annotated[str, BeforeValidator(_literal)]
+
+
+class Listen(_Section):
+    """One listening address: ``udp:127.0.0.1:5060``, ``tcp:[::1]:5060``; port 0 lets the system choose."""
+
+    transport: Literal["udp", "tcp"]
+    host: IPLiteral
+    port: int = Field(ge=0, le=65535)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = _LISTEN.fullmatch(value)
+        if match is None:
+            raise ValueError(f"{value!r} is not of the form udp:HOST:PORT or tcp:HOST:PORT with an IP literal")
+        return {"transport": match[1], "host": match[2].strip("[]"), "port": int(match[3])}
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.transport}:{host}:{self.port}"
+
+
+class Sip(_Section):
+    """``[sip]``: who we are on the wire, and the limits of a call."""
+
+    listen: tuple[Listen, ...] = Field(min_length=1)
+    realm: str = Field(min_length=1, description="Digest realm; part of every stored HA1, so changing it voids passwords")
+    user_agent: str = ""
+    no_answer_seconds: float = Field(gt=0, description="A callee that rings longer is cancelled, the caller gets 408/480")
+    trunk_timeout_seconds: float = Field(gt=0, description="A trunk silent this long after INVITE is failed over")
+    max_call_seconds: float = Field(ge=0, description="0 = no limit")
+    max_calls: int = Field(gt=0, description="Beyond this many live calls, INVITE gets 503 with Retry-After")
+    drain_seconds: float = Field(ge=0, description="How long live calls may go on after SIGTERM")
+    headers_passed: tuple[str, ...] = Field(description="The allow-list of headers that pass from one leg to the other")
+    t1_milliseconds: int = Field(gt=0, le=4000, description="RFC 3261 T1")
+
+
+class Media(_Section):
+    """``[media]``: RTP addresses and ports."""
+
+    hosts: tuple[IPLiteral, ...] = Field(min_length=1, description="Local addresses to bind RTP on, one per IP family")
+    advertise: dict[str, str] = Field(description="Bound address -> address written into SDP, for 1:1 NAT")
+    port_min: int = Field(ge=1024, le=65534)
+    port_max: int = Field(ge=1025, le=65535)
+    workers: int = Field(ge=1, le=64)
+    ring_bytes: int = Field(ge=4096)
+    port_quarantine_seconds: float = Field(ge=0)
+    inactivity_seconds: float = Field(ge=0, description="No RTP from either leg this long (not on hold) ends the call; 0 = off")
+
+    @model_validator(mode="after")
+    def _range(self) -> Media:
+        if self.port_max - self.port_min < 3:
+            raise ValueError("port_max must be at least port_min + 3 (one call takes four ports)")
+        return self
+
+
+class Recording(_Section):
+    """``[recording]``: where the files go."""
+
+    enabled: bool = Field(description="Off: no decision is asked and nothing is captured, for every organization")
+    root: Path
+    step_seconds: float = Field(gt=0, le=2)
+
+
+class StoreSettings(_Section):
+    """``[store]``: the database."""
+
+    url: str = Field(description="SQLAlchemy URL, e.g. sqlite+aiosqlite:///var/twoparty.db")
+
+
+class Data(_Section):
+    """``[data]``: reference data; empty = the files that come with the gateway."""
+
+    jurisdictions: Path | None = None
+    area_codes: Path | None = None
+
+    @field_validator("jurisdictions", "area_codes", mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return value or None
+
+
+class Telemetry(_Section):
+    """``[telemetry]``: log and metrics."""
+
+    log_level: Literal["debug", "info", "warning", "error"]
+    log_format: Literal["console", "json"]
+    metrics: str = Field(description="HOST:PORT of the Prometheus endpoint, empty = none")
+
+
+class Trunk(_Section):
+    """``[[trunks]]``: a carrier; tried in the order of the file, the next one on 503 or timeout."""
+
+    name: str = Field(min_length=1)
+    host: IPLiteral
+    port: int = Field(default=5060, ge=1, le=65535)
+    transport: Literal["udp", "tcp"] = "udp"
+    username: str = ""
+    password: str = Field(default="", repr=False)
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(
+        default=(), description="Where this carrier's inbound calls come from, beside its own host and port"
+    )
+    caller_id: str = Field(default="", description="From user on this trunk; empty = the agent's own number")
+
+
+class Peer(_Section):
+    """``[[peers]]``: agents believed by their address (a PBX or dialer), without digest."""
+
+    name: str = Field(min_length=1)
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(min_length=1)
+    organization: str = Field(pattern=_SLUG)
+    user: str = Field(default="", description="The agent; empty = the user part of From names the agent")
+    trust_state_header: bool = Field(default=False, description="Believe X-Prospect-State from this peer")
+
+
+class Settings(BaseSettings):
+    """All settings of one gateway."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TWOPARTY_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    sip: Sip
+    media: Media
+    recording: Recording
+    store: StoreSettings
+    data: Data = Data()
+    telemetry: Telemetry
+    trunks: tuple[Trunk, ...] = ()
+    peers: tuple[Peer, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _names_unique(self) -> Settings:
+        for kind, names in (("trunks", [t.name for t in self.trunks]), ("peers", [p.name for p in self.peers])):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{kind}: every name must be unique, got {', '.join(names)}")
+        return self
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings of ``path`` (None = ``$TWOPARTY_CONFIG``, else none) over the embedded defaults.
+
+    Raises SettingsError naming the file and the key.
+    """
+    if path is None and os.environ.get("TWOPARTY_CONFIG"):
+        path = Path(os.environ["TWOPARTY_CONFIG"])
+    merged = tomllib.loads(files("config").joinpath("default.toml").read_text(encoding="utf-8"))
+    if path is not None:
+        merged = _merge(merged, _read(path))
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, path)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key; everything else, lists included, is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    where = str(path) if path is not None else "settings"
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        lines.append(f"{where}: {key}: {item['msg']}")
+    return "\n".join(lines)

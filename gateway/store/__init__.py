@@ -1,0 +1,1 @@
+"""What is kept: organizations, users, credentials, policies, dialing lists, calls, decisions, recordings."""
