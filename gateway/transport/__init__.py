@@ -1,0 +1,1 @@
+"""Where SIP meets the sockets: asyncio, one timer and one outbox around the user agent core."""
