@@ -112,7 +112,7 @@ class Challenge:
 def parse_digest_params(text: str) -> dict[str, str] | None:
     """``Digest a="x, \\"y", b=z`` -> {"a": 'x, "y', "b": "z"}, names in lower case, values unquoted.
 
-    None if the scheme is not Digest, a parameter is malformed or stands there twice, or the text is over 4096 characters.
+    None if the scheme is not Digest, a parameter is malformed or stands there twice, or there are over 4096 characters.
     """
     scheme, _, rest = text.strip().partition(" ")
     if scheme.lower() != "digest" or len(rest) > _MAX_HEADER:
@@ -163,8 +163,8 @@ class Verdict(Enum):
 class DigestServer:
     """Challenges and verifies (RFC 7616 §3.3, §5). One per realm and process.
 
-    ``secret`` is at least 16 unguessable bytes; nonces live for ``nonce_seconds``; at most ``max_nonces`` are counted at
-    once. When that is not enough, the nonces made before the one that was dropped become stale, never replayable.
+    ``secret`` is at least 16 unguessable bytes; nonces live for ``nonce_seconds``; at most ``max_nonces`` are counted
+    at once. When that is not enough, the nonces made before the one that was dropped become stale, never replayable.
     """
 
     def __init__(self, realm: str, secret: bytes, *, nonce_seconds: float = 300.0, max_nonces: int = 20_000) -> None:

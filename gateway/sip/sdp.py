@@ -228,7 +228,7 @@ class SessionDescription:
 
 
 def literal(text: str) -> str:
-    """An IP literal out of a connection address (brackets, and ``/ttl`` for multicast, are taken off); "" for others."""
+    """The IP literal of a connection address (brackets, and ``/ttl`` for multicast, are taken off); "" for others."""
     host = text.strip().partition("/")[0].removeprefix("[").removesuffix("]")
     return host.lower() if ip_version(host) else ""
 
@@ -372,10 +372,10 @@ def _media_line(text: str) -> Media:
     number, _, count = parts[1].partition("/")
     if not _NUMBER.match(number) or int(number) > 65535:
         raise SdpError("Bad media port")
-    formats = parts[3:]
-    if len(formats) > MAX_FORMATS:
+    if len(parts) > MAX_FORMATS + 3:
         raise SdpError("Too many formats")
-    if not _TOKEN.match(parts[0]) or not all(_TOKEN.match(p) for p in parts[2].split("/")):
+    formats = [part for part in parts[3:] if _TOKEN.match(part)]
+    if not formats or not _TOKEN.match(parts[0]) or not all(_TOKEN.match(p) for p in parts[2].split("/")):
         raise SdpError("Bad m= line")
     ports = int(count) if _NUMBER.match(count) else 1
     return Media(parts[0].lower(), int(number), parts[2].upper(), tuple(formats), port_count=max(1, min(ports, 32768)))
