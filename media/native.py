@@ -3,8 +3,8 @@
 Order of captured bytes, which the recorder may rely on: what ``CaptureSource.drain`` returned and what was handed over
 as ``remaining`` are, for each side, the records in order of arrival, each once. Both happen with the GIL held
 throughout (the relay does not release it while it takes a ring's content), so that of two concurrent calls one is
-wholly before the other; after ``remaining`` was taken the ring is gone and ``drain`` returns b"". A writer that drains and
-works off its queue of ``narrow``/``finish`` in one thread therefore has the records in order without any lock.
+wholly before the other; after ``remaining`` was taken the ring is gone and ``drain`` returns b"". A writer that drains
+and works off its queue of ``narrow``/``finish`` in one thread therefore has the records in order without any lock.
 """
 
 from __future__ import annotations
