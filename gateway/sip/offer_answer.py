@@ -89,7 +89,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class FarEnd:
-    """Where a leg wants its packets: both or, where it wants none (``c=0.0.0.0``, port 0, nothing said yet), neither."""
+    """Where a leg wants its packets; both None where it wants none (``c=0.0.0.0``, port 0, nothing said yet)."""
 
     rtp: HostPort | None = None
     rtcp: HostPort | None = None
