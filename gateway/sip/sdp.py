@@ -234,9 +234,9 @@ def literal(text: str) -> str:
 
 
 def _typed(host: str) -> str:
-    """``IN IP4 host`` or ``IN IP6 host``; what is no literal is not repeated."""
+    """``IN IP4 host`` or ``IN IP6 host``; what is no literal is not repeated, but named as no address (RFC 6761 §6.4)."""
     version = ip_version(host)
-    return f"IN IP{version} {host}" if version else "IN IP4 0.0.0.0"
+    return f"IN IP{version} {host}" if version else "IN IP4 none.invalid"
 
 
 def _tail(bandwidth: tuple[tuple[str, int], ...], attributes: Attributes) -> Iterable[str]:
