@@ -234,7 +234,7 @@ def literal(text: str) -> str:
 
 
 def _typed(host: str) -> str:
-    """``IN IP4 host`` or ``IN IP6 host``; what is no literal is not repeated, but named as no address (RFC 6761 §6.4)."""
+    """``IN IP4 host`` or ``IN IP6 host``; what is no literal is written as no address (RFC 6761 §6.4)."""
     version = ip_version(host)
     return f"IN IP{version} {host}" if version else "IN IP4 none.invalid"
 
