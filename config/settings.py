@@ -62,14 +62,21 @@ class Sip(_Section):
     """``[sip]``: who we are on the wire, and the limits of a call."""
 
     listen: tuple[Listen, ...] = Field(min_length=1)
-    realm: str = Field(min_length=1, description="Digest realm; part of every stored HA1, so changing it voids passwords")
+    realm: str = Field(
+        min_length=1, description="Digest realm; part of every stored HA1, so changing it voids passwords"
+    )
     user_agent: str = ""
-    no_answer_seconds: float = Field(gt=0, description="A callee that rings longer is cancelled, the caller gets 408/480")
+    no_answer_seconds: float = Field(
+        gt=0, description="A callee that rings longer is cancelled, the caller gets 408/480"
+    )
     trunk_timeout_seconds: float = Field(gt=0, description="A trunk silent this long after INVITE is failed over")
     max_call_seconds: float = Field(ge=0, description="0 = no limit")
     max_calls: int = Field(gt=0, description="Beyond this many live calls, INVITE gets 503 with Retry-After")
     drain_seconds: float = Field(ge=0, description="How long live calls may go on after SIGTERM")
     headers_passed: tuple[str, ...] = Field(description="The allow-list of headers that pass from one leg to the other")
+    advertise: dict[str, str] = Field(
+        description="Listening host -> host in Via, Contact and From, for NAT and wildcards"
+    )
     t1_milliseconds: int = Field(gt=0, le=4000, description="RFC 3261 T1")
 
 
@@ -83,7 +90,9 @@ class Media(_Section):
     workers: int = Field(ge=1, le=64)
     ring_bytes: int = Field(ge=4096)
     port_quarantine_seconds: float = Field(ge=0)
-    inactivity_seconds: float = Field(ge=0, description="No RTP from either leg this long (not on hold) ends the call; 0 = off")
+    inactivity_seconds: float = Field(
+        ge=0, description="No RTP from either leg this long (not on hold) ends the call; 0 = off"
+    )
 
     @model_validator(mode="after")
     def _range(self) -> Media:
@@ -149,6 +158,11 @@ class Peer(_Section):
     organization: str = Field(pattern=_SLUG)
     user: str = Field(default="", description="The agent; empty = the user part of From names the agent")
     trust_state_header: bool = Field(default=False, description="Believe X-Prospect-State from this peer")
+    host: IPLiteral | None = Field(
+        default=None, description="Where inbound calls for its agents go, beside registered contacts"
+    )
+    port: int = Field(default=5060, ge=1, le=65535)
+    transport: Literal["udp", "tcp"] = "udp"
 
 
 class Settings(BaseSettings):
@@ -178,6 +192,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file."""
         return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _wildcards_advertised(self) -> Settings:
+        for where, hosts, known in (
+            ("sip", [listen.host for listen in self.sip.listen], self.sip.advertise),
+            ("media", self.media.hosts, self.media.advertise),
+        ):
+            for host in hosts:
+                if host in ("0.0.0.0", "::") and host not in known:
+                    raise ValueError(f"{where}.advertise: {host} needs the address that peers are to use")
+        return self
 
     @model_validator(mode="after")
     def _names_unique(self) -> Settings:

@@ -13,7 +13,7 @@ from gateway.sip.dialog import Dialog
 from gateway.sip.digest import authorization_for
 from gateway.sip.errors import ParseError, SipError
 from gateway.sip.flow import Flow
-from gateway.sip.message import Request, Response
+from gateway.sip.message import Message, Request, Response
 from gateway.sip.transaction import ClientTransaction, ServerTransaction, State
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ class InviteSession:
         self._offered: ServerExchange | None = None
         self._unacked: ServerExchange | None = None
         self._asked: ClientExchange | None = None
+        self._peer_allow: frozenset[str] = frozenset()
 
     # -- shared ------------------------------------------------------------------------------------------------------
 
@@ -167,6 +168,23 @@ class InviteSession:
     @property
     def terminated(self) -> bool:
         return self.state is SessionState.TERMINATED
+
+    @property
+    def heard(self) -> bool:
+        """UAC: any response to the INVITE has come, 100 included."""
+        transaction = self.client_transaction
+        return transaction is not None and transaction.state not in (State.CALLING, State.TERMINATED)
+
+    def allows(self, method: str) -> bool:
+        """Whether the far end has said that it takes ``method``; INVITE goes without saying."""
+        return method == "INVITE" or method.lower() in self._peer_allow
+
+    def learn(self, message: Message) -> None:
+        """Take note of the far end's Allow."""
+        try:
+            self._peer_allow = frozenset(message.tokens("allow")) or self._peer_allow
+        except ParseError:
+            return
 
     def build_response(self, request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> Response:
         """A response of this leg: our To tag, our Contact, Record-Route where a dialog is made (§12.1.1)."""
@@ -265,6 +283,7 @@ class InviteSession:
             self._bye_done(transaction, response, now)
 
     def _invite_response(self, response: Response, now: float) -> None:
+        self.learn(response)
         if response.status < 200:
             self._provisional(response, now)
         elif response.status < 300:
@@ -516,6 +535,7 @@ class InviteSession:
             raise SipError(491)
         exchange = ServerExchange(self, transaction)
         self._offered = exchange
+        self.learn(request)
         self.dialog.refresh_target(request)
         if self.user is not None:
             self.user.on_offer(self, exchange, now)

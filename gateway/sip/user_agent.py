@@ -186,6 +186,7 @@ class UserAgent:
         session = InviteSession(self, None, transaction.flow, local_tag=self.token(), server=True)
         session.dialog = Dialog.of_server(request, session.local_tag, transaction.flow)
         session.invite, session.server_transaction = request, transaction
+        session.learn(request)
         transaction.tu = session
         self._initial[merged] = session
         self.remember(session.dialog, session)

@@ -1,0 +1,31 @@
+.PHONY: help run test bench check install clean
+
+help:           ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+
+install:        ## a .venv with the gateway in it
+	@scripts/install.sh
+
+run: install    ## install, show the main job once, then serve on the embedded defaults
+	@.venv/bin/python -m scripts.demo
+	@.venv/bin/python -m scripts.demo --serve
+
+check:          ## lint, types, import arrows
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+
+test:           ## install what the tests need, then lint, types and every test
+	@scripts/install.sh softphone test
+	@scripts/install_peers.sh
+	@$(MAKE) --no-print-directory check
+	@.venv/bin/python -m pytest
+
+bench:          ## install what the benchmarks need, run them beside their peers
+	@scripts/install.sh softphone test bench
+	@scripts/install_peers.sh
+	@.venv/bin/python -m scripts.bench
+
+clean:          ## what was built or recorded here
+	rm -rf build .venv *.egg-info var artifacts media/*.so media/relay.c

@@ -1,0 +1,206 @@
+"""The composition root: the one place where settings, store, consent, SIP and media meet."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+
+import structlog
+
+from config.settings import Settings
+from gateway.b2bua import routing
+from gateway.b2bua.authentication import Authenticator
+from gateway.b2bua.call import CallLimits
+from gateway.b2bua.calls import CallSettings, CallTable, recording_row
+from gateway.b2bua.gate import ConsentGate, load_data
+from gateway.b2bua.termination import Termination
+from gateway.sip.errors import SipError
+from gateway.sip.flow import Flow
+from gateway.sip.user_agent import UserAgent
+from gateway.store.store import Store
+from gateway.telemetry import Metrics, RateLimit
+from gateway.transport.endpoint import SipTransport
+from media.native import NativeMediaEngine
+from media.recorder import Recorder
+from media.recovery import recover
+
+log = structlog.get_logger("gateway")
+
+
+class StartError(Exception):
+    """The gateway can't start; the message says what is wrong."""
+
+
+class Telemetry:
+    """The call table's counts and complaints, into metrics and a log of bounded rate."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._malformed_rate = RateLimit()
+        self._exception_rate = RateLimit()
+
+    def call_started(self) -> None:
+        self._metrics.live.inc()
+
+    def call_ended(self, termination: Termination) -> None:
+        self._metrics.live.dec()
+        self._metrics.calls.labels(str(termination.kind)).inc()
+
+    def decided(self, mode: str, reason: str) -> None:
+        self._metrics.decisions.labels(mode, reason).inc()
+        if reason == "engine_error":
+            self._metrics.engine_errors.inc()
+
+    def recorded(self, outcome: str) -> None:
+        self._metrics.recordings.labels(outcome).inc()
+
+    def malformed(self, flow: Flow, error: SipError) -> None:
+        self._metrics.malformed.inc()
+        if self._malformed_rate.allow(asyncio.get_running_loop().time()):
+            log.warning("malformed message", source=f"{flow.remote_host}:{flow.remote_port}", error=str(error),
+                        suppressed=self._malformed_rate.suppressed)  # fmt: skip
+            self._malformed_rate.suppressed = 0
+
+    def exception(self, error: Exception) -> None:
+        self._metrics.exceptions.inc()
+        if self._exception_rate.allow(asyncio.get_running_loop().time()):
+            log.error("defect caught", exc_info=error)
+
+
+class Gateway:
+    """A running gateway. ``start`` makes one, ``stop`` ends it."""
+
+    def __init__(
+        self, settings: Settings, store: Store, media: NativeMediaEngine, table: CallTable, transport: SipTransport
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.media = media
+        self.calls = table
+        self.transport = transport
+        self._stopped = False
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, as SIP URIs."""
+        return [
+            f"sip:{f'[{e.host}]' if ':' in e.host else e.host}:{e.port};transport={e.transport}"
+            for e in self.transport.endpoints
+        ]
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Gateway:
+        """Open the store, finish what a crash left, bind, serve. Raises StartError; nothing is left open then."""
+        try:
+            transport = SipTransport((listen.transport, listen.host, listen.port) for listen in settings.sip.listen)
+        except OSError as error:
+            raise StartError(str(error.strerror or error)) from None
+        store = None
+        try:
+            data = load_data(
+                _text(settings.data.area_codes, "area_codes.csv"),
+                _text(settings.data.jurisdictions, "jurisdictions.toml"),
+            )
+            store = await Store.open(settings.store.url)
+            root = settings.recording.root
+            recovered = await asyncio.to_thread(recover, root)
+        except Exception as error:
+            if store is not None:
+                await store.close()
+            await transport.close()
+            raise StartError(f"{type(error).__name__}: {error}") from error
+        media = _media(settings)
+        table = _table(settings, store, media, ConsentGate(store, data))
+        gateway = cls(settings, store, media, table, transport)
+        for result in recovered:
+            log.warning("recording recovered", call_id=result.call_id, outcome=str(result.outcome))
+            store.journal.recording_stored(recording_row(result, table.utc_now()))
+        await gateway._serve()
+        return gateway
+
+    async def _serve(self) -> None:
+        sip = self.settings.sip
+        agent = UserAgent(
+            self.calls,
+            self.transport.endpoints,
+            token=lambda: secrets.token_hex(8),
+            choose=lambda low, high: low + secrets.randbelow(high - low + 1),
+            software=sip.user_agent,
+            advertise=sip.advertise,
+            t1=sip.t1_milliseconds / 1000,
+        )
+        self.calls.agent = agent
+        self.calls.flush = self.transport.flush
+        await self.transport.start(agent)
+
+    async def stop(self, seconds: float | None = None) -> None:
+        """Drain: no new calls, live ones may finish within ``seconds`` (None = as configured), recordings are closed."""
+        if self._stopped:
+            return
+        self._stopped = True
+        await self.calls.drain(self.settings.sip.drain_seconds if seconds is None else seconds)
+        await self.transport.close()
+        await asyncio.to_thread(self.media.close, 10.0)
+        await self.calls.settle()
+        await self.store.close()
+
+
+def _text(path: Path | None, default: str) -> str:
+    """A reference data file: the operator's, or the one that comes with the gateway."""
+    source = path if path is not None else files("config").joinpath(default)
+    return source.read_text(encoding="utf-8")
+
+
+def _media(settings: Settings) -> NativeMediaEngine:
+    media = settings.media
+    return NativeMediaEngine(
+        Recorder(settings.recording.root, step_seconds=settings.recording.step_seconds),
+        ports=(media.port_min, media.port_max),
+        workers=media.workers,
+        ring_bytes=media.ring_bytes,
+        quarantine_seconds=media.port_quarantine_seconds,
+    )
+
+
+def _table(settings: Settings, store: Store, media: NativeMediaEngine, gate: ConsentGate) -> CallTable:
+    sip = settings.sip
+    metrics = Metrics()
+    if settings.telemetry.metrics:
+        host, _, port = settings.telemetry.metrics.rpartition(":")
+        metrics.serve(host.strip("[]") or "127.0.0.1", int(port))
+    return CallTable(
+        CallSettings(
+            max_calls=sip.max_calls,
+            media_hosts=settings.media.hosts,
+            media_advertise=settings.media.advertise,
+            headers_passed=frozenset(name.lower() for name in sip.headers_passed),
+            recording_enabled=settings.recording.enabled,
+        ),
+        CallLimits(
+            no_answer=sip.no_answer_seconds,
+            trunk_timeout=sip.trunk_timeout_seconds,
+            duration=sip.max_call_seconds,
+            inactivity=settings.media.inactivity_seconds,
+        ),
+        store=store,
+        gate=gate,
+        media=media,
+        router=routing.Router(_trunks(settings), _peers(settings)),
+        authenticator=Authenticator(sip.realm, secrets.token_bytes(32)),
+        metrics=Telemetry(metrics),
+    )
+
+
+def _trunks(settings: Settings) -> Iterable[routing.Trunk]:
+    for t in settings.trunks:
+        yield routing.Trunk(t.name, t.host, t.port, t.transport, t.username, t.password, tuple(t.networks), t.caller_id)
+
+
+def _peers(settings: Settings) -> Iterable[routing.Peer]:
+    for p in settings.peers:
+        yield routing.Peer(
+            p.name, tuple(p.networks), p.organization, p.user, p.trust_state_header, p.host or "", p.port, p.transport
+        )

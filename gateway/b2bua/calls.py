@@ -1,0 +1,393 @@
+"""The table of live calls: takes INVITEs and REGISTERs, finds out who and where, asks for the decision, keeps count.
+
+This is the edge where call logic meets asyncio: what must be awaited (the store) is awaited here, in one task per
+call; the calls themselves are driven by the user agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+
+from gateway.b2bua.authentication import Authenticator
+from gateway.b2bua.call import Call, CallLimits, CallPlan
+from gateway.b2bua.gate import ConsentGate, Gated
+from gateway.b2bua.identity import Caller, Identifier, dialed_user
+from gateway.b2bua.media_bridge import MediaBridge
+from gateway.b2bua.registrar import Registrar
+from gateway.b2bua.routing import Router, Target, peer_target
+from gateway.b2bua.termination import EndedBy, Kind, Termination
+from gateway.sip.errors import SipError
+from gateway.sip.flow import Flow
+from gateway.sip.invite import InviteSession
+from gateway.sip.message import Request
+from gateway.sip.sdp import SdpError
+from gateway.sip.transaction import ServerTransaction
+from gateway.sip.uri import display_quoted, ip_version
+from gateway.sip.user_agent import UserAgent
+from gateway.store.records import CallEnded, CallStarted, RecordingStored
+from gateway.store.store import Store
+from media.engine import CaptureMode, MediaEngine, MediaError, RecordingRequest, RecordingResult, Side
+
+log = structlog.get_logger("calls")
+
+
+class CallMetrics(Protocol):
+    """Where counts go."""
+
+    def call_started(self) -> None: ...
+    def call_ended(self, termination: Termination) -> None: ...
+    def decided(self, mode: str, reason: str) -> None: ...
+    def recorded(self, outcome: str) -> None: ...
+    def malformed(self, flow: Flow, error: SipError) -> None: ...
+    def exception(self, error: Exception) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallSettings:
+    """What the table is told by the composition root."""
+
+    max_calls: int
+    media_hosts: tuple[str, ...]
+    media_advertise: Mapping[str, str]
+    headers_passed: frozenset[str]
+    """Lower case."""
+    recording_enabled: bool
+
+
+class CallTable:
+    """The user agent's handler and the calls' host. Set ``agent`` and ``flush`` before anything is received."""
+
+    agent: UserAgent
+
+    def __init__(
+        self,
+        settings: CallSettings,
+        limits: CallLimits,
+        *,
+        store: Store,
+        gate: ConsentGate,
+        media: MediaEngine,
+        router: Router,
+        authenticator: Authenticator,
+        metrics: CallMetrics,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.passed = settings.headers_passed
+        self.router = router
+        self.registrar = Registrar()
+        self.calls: dict[str, Call] = {}
+        self.draining = False
+        self.flush: Callable[[], None] = lambda: None
+        self._store = store
+        self._gate = gate
+        self._media = media
+        self._authenticator = authenticator
+        self._identifier = Identifier(store.directory, router, authenticator)
+        self._metrics = metrics
+        self._now = now
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gated: dict[Call, Gated] = {}
+        self._answered_at: dict[Call, datetime] = {}
+        self._recordings: set[Future[RecordingResult | None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # -- the user agent's handler ------------------------------------------------------------------------------------
+
+    def on_invite(self, session: InviteSession, request: Request, now: float) -> None:
+        if self.draining:
+            raise SipError(503, headers=(("retry-after", "120"),))
+        if len(self.calls) >= self.settings.max_calls:
+            raise SipError(503, headers=(("retry-after", "5"),))
+        call = Call(self, session)
+        call_id = f"{self._now():%Y%m%dT%H%M%S}-{self.agent.token()}"
+        self.calls[call_id] = call
+        self._idle.clear()
+        self._spawn(self._set_up(call_id, call, request))
+
+    def on_register(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        self._spawn(self._register(transaction, request))
+
+    def on_malformed(self, flow: Flow, error: SipError) -> None:
+        self._metrics.malformed(flow, error)
+
+    def on_exception(self, error: Exception) -> None:
+        self._metrics.exception(error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    def _clock() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _register(self, transaction: ServerTransaction, request: Request) -> None:
+        try:
+            credential = await self._authenticator.verify(request, 401, self._store.directory)
+            if request.to.uri.username != credential.agent.username:
+                raise SipError(403)
+            now = self._clock()
+            headers = self.registrar.register(credential.agent.username, request, transaction.flow, now)
+            self.agent.respond(transaction, 200, now, headers)
+        except SipError as error:
+            self.agent.respond(transaction, error.status, self._clock(), error.headers, error.reason)
+        except Exception as error:
+            self._metrics.exception(error)
+            self.agent.respond(transaction, 500, self._clock())
+        self.flush()
+
+    # -- setting a call up -------------------------------------------------------------------------------------------
+
+    async def _set_up(self, call_id: str, call: Call, request: Request) -> None:
+        try:
+            await self._identify_and_dial(call_id, call, request)
+        except (SipError, SdpError, MediaError) as error:
+            self._refuse(call_id, call, error)
+        except Exception as error:
+            self._metrics.exception(error)
+            self._refuse(call_id, call, SipError(500))
+        self.flush()
+
+    def _refuse(self, call_id: str, call: Call, error: Exception) -> None:
+        if not isinstance(error, SipError):
+            error = SipError(getattr(error, "sip_status", 500))
+        call.refuse(error, self._clock())
+        if call.plan is None:
+            self._forget(call_id)
+
+    async def _identify_and_dial(self, call_id: str, call: Call, request: Request) -> None:
+        flow = call.caller.flow
+        caller = await self._identifier.identify(request, flow)
+        targets = self._targets(caller, request)
+        gated = await self._gate.decide(call_id, caller, self._now()) if self.settings.recording_enabled else None
+        if call.ended:
+            self._forget(call_id)
+            return
+        self._store_start(call_id, caller, request)
+        stored = self._gate.store(gated) if gated is not None else None
+        if gated is not None and stored is not None:
+            self._gated[call] = Gated(gated.mode, gated.record, stored)
+            self._metrics.decided(gated.mode, gated.record.reason)
+        plan = self._plan(call_id, caller, targets, request)
+        bridge = self._bridge(plan, caller, gated, request, flow, targets[0])
+        self._metrics.call_started()
+        log.info("call", call_id=call_id, direction=caller.direction, agent=caller.agent.username,
+                 mode=gated.mode if gated else "off", reason=gated.record.reason if gated else "")  # fmt: skip
+        call.start(plan, bridge, self._clock())
+
+    def _targets(self, caller: Caller, request: Request) -> tuple[Target, ...]:
+        """Where the call goes: an agent's contacts, or the trunks. Raises SipError (404, 480, 503)."""
+        now = self._clock()
+        if caller.direction == "inbound":
+            targets = self._agent_targets(caller.agent.username, caller.agent.organization, now)
+            if not targets:
+                raise SipError(480)
+            return tuple(targets)
+        dialed = dialed_user(request)
+        if not dialed:
+            raise SipError(484)
+        if contacts := self.registrar.contacts(dialed, now):
+            return tuple(contacts)
+        if not (trunks := self.router.trunk_targets(dialed, now)):
+            raise SipError(503)
+        return tuple(trunks)
+
+    def _agent_targets(self, username: str, organization: str, now: float) -> list[Target]:
+        targets = self.registrar.contacts(username, now)
+        for peer in self.router.peers:
+            if peer.host and peer.organization == organization and peer.user in ("", username):
+                targets.append(peer_target(peer, username))
+        return targets
+
+    def _plan(self, call_id: str, caller: Caller, targets: tuple[Target, ...], request: Request) -> CallPlan:
+        inbound = caller.direction == "inbound"
+        return CallPlan(
+            call_id=call_id,
+            organization=caller.agent.organization,
+            caller_side=Side.PROSPECT if inbound else Side.AGENT,
+            targets=targets,
+            from_user=request.from_.uri.user or "" if request.from_.uri.scheme != "tel" else request.from_.uri.username,
+            from_display=display_quoted(request.from_.display_name) if inbound else "",
+            headers=tuple((key, value) for key, value in request.headers if key in self.passed),
+        )
+
+    def _bridge(
+        self, plan: CallPlan, caller: Caller, gated: Gated | None, request: Request, flow: Flow, target: Target
+    ) -> MediaBridge:
+        """Open the media session. Raises MediaError."""
+        caller_host = self._media_host(flow.local_host)
+        callee_host = self._media_host(target.host)
+        inbound = plan.caller_side is Side.PROSPECT
+        session = self._media.open(
+            agent_host=callee_host if inbound else caller_host,
+            prospect_host=caller_host if inbound else callee_host,
+            capture=CaptureMode(gated.mode) if gated is not None else CaptureMode.NONE,
+            recording=RecordingRequest(
+                plan.organization,
+                plan.call_id,
+                decision=gated.record.answer if gated is not None else {},
+                call=_identities(caller, request),
+            ),
+        )
+        return MediaBridge(session, self.settings.media_advertise, self.agent.choose)
+
+    def _media_host(self, near: str) -> str:
+        """The media address of the same IP family as ``near``, else the first."""
+        version = ip_version(near)
+        hosts = self.settings.media_hosts
+        return next((host for host in hosts if ip_version(host) == version), hosts[0])
+
+    def _store_start(self, call_id: str, caller: Caller, request: Request) -> None:
+        self._store.journal.call_started(
+            CallStarted(
+                call_id=call_id,
+                organization=caller.agent.organization,
+                user_id=caller.agent.user_id,
+                direction=caller.direction,
+                prospect_number=caller.prospect_number,
+                agent_number=caller.agent_number,
+                started_at=self._now(),
+                sip_call_id=request.call_id,
+            )
+        )
+
+    # -- the calls' host ---------------------------------------------------------------------------------------------
+
+    def capture_may_start(self, call: Call, start: Callable[[bool], None]) -> None:
+        gated = self._gated.get(call)
+        if gated is None or gated.stored is None:
+            return  # recording is off in the settings: no decision was asked, nothing is captured or filed
+        gated.stored.add_done_callback(lambda done: start(not done.cancelled() and done.exception() is None))
+
+    def call_answered(self, call: Call) -> None:
+        self._answered_at[call] = self._now()
+
+    def call_ended(self, call: Call, termination: Termination) -> None:
+        plan = call.plan
+        self._gated.pop(call, None)
+        answered_at = self._answered_at.pop(call, None)
+        if plan is None:
+            return  # refused or cancelled while it was being set up; the set-up task forgets it
+        self._metrics.call_ended(termination)
+        self._store.journal.call_ended(
+            CallEnded(
+                call_id=plan.call_id,
+                ended_at=self._now(),
+                answered_at=answered_at,
+                termination=str(termination.kind),
+                sip_status=termination.sip_status,
+                ended_by=str(termination.ended_by),
+                detail=termination.detail,
+                trunk=call.trunk_name,
+            )
+        )
+        if call.bridge is not None:
+            self._close_media(call.bridge, termination)
+        self._forget(plan.call_id)
+
+    def _forget(self, call_id: str) -> None:
+        self.calls.pop(call_id, None)
+        if not self.calls:
+            self._idle.set()
+
+    def _close_media(self, bridge: MediaBridge, termination: Termination) -> None:
+        future = bridge.media.close(termination.as_dict())
+        loop = asyncio.get_running_loop()
+        self._recordings.add(future)
+
+        def finished(done: Future[RecordingResult | None]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._recorded, done)
+
+        future.add_done_callback(finished)
+
+    def _recorded(self, done: Future[RecordingResult | None]) -> None:
+        self._recordings.discard(done)
+        try:
+            result = done.result()
+        except Exception as error:
+            self._metrics.exception(error)
+            return
+        if result is not None:
+            self._metrics.recorded(str(result.outcome))
+            self._store.journal.recording_stored(recording_row(result, self._now()))
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new calls; wait up to ``seconds`` for the live ones, hang up the rest; wait for the recordings."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            self.hang_up_all()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await self.settle()
+
+    def hang_up_all(self) -> None:
+        """End every call now."""
+        for call in tuple(self.calls.values()):
+            call.hang_up(Kind.SHUTDOWN, self._clock(), "the gateway is shutting down")
+        self.calls.clear()
+        self._idle.set()
+        self.flush()
+
+    async def settle(self) -> None:
+        """Wait until the recordings that are being closed are in the journal."""
+        if self._recordings:
+            waiting = [asyncio.wrap_future(future) for future in tuple(self._recordings)]
+            await asyncio.wait(waiting, timeout=10)
+        await asyncio.sleep(0)
+
+    def utc_now(self) -> datetime:
+        return self._now()
+
+
+def recording_row(result: RecordingResult, now: datetime) -> RecordingStored:
+    """A recording's result as the store keeps it."""
+    return RecordingStored(
+        call_id=result.call_id,
+        organization=result.organization,
+        outcome=str(result.outcome),
+        mode=str(result.mode),
+        path=str(result.path) if result.path is not None else None,
+        manifest_path=str(result.manifest_path) if result.manifest_path is not None else None,
+        channels=result.channels,
+        sample_rate=result.sample_rate,
+        samples=result.samples,
+        size_bytes=result.size_bytes,
+        sha256=result.sha256,
+        problems=result.problems,
+        finished_at=now,
+    )
+
+
+def _identities(caller: Caller, request: Request) -> dict[str, Any]:
+    """Who and what, for the manifest."""
+    agent = caller.agent
+    return {
+        "direction": caller.direction,
+        "agent": {"user_id": agent.user_id, "username": agent.username, "number": caller.agent_number},
+        "prospect": {"number": caller.prospect_number},
+        "sip_call_id": request.call_id,
+        "from": request.from_.uri_text,
+        "to": request.to.uri_text,
+        "source": f"{caller.flow.transport}:{caller.flow.remote_host}:{caller.flow.remote_port}",
+        "trunk": caller.trunk.name if caller.trunk is not None else None,
+    }
+
+
+__all__ = ["CallMetrics", "CallSettings", "CallTable", "EndedBy", "recording_row"]

@@ -1,0 +1,84 @@
+"""The consent gate of a call: the facts are gathered, the engine is asked, the answer is stored.
+
+Whatever goes wrong here gives ``none`` and ``engine_error``; the call itself goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from gateway.b2bua.identity import Caller
+from gateway.consent.engine import ConsentData, Decision, decide, engine_error
+from gateway.consent.facts import Facts
+from gateway.store.records import DecisionMade
+from gateway.store.store import Store
+
+log = structlog.get_logger("consent")
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """A decision on its way into the store."""
+
+    mode: str
+    record: DecisionMade
+    stored: asyncio.Future[None] | None = None
+    """Done when the decision is durable; its exception says that it is not."""
+
+
+class ConsentGate:
+    """Asks the engine with the store's policy and dialing list."""
+
+    def __init__(self, store: Store, data: ConsentData) -> None:
+        self._store = store
+        self._data = data
+
+    async def decide(self, call_id: str, caller: Caller, now: datetime) -> Gated:
+        """Never raises: what goes wrong is an ``engine_error``."""
+        facts: dict[str, Any] = {
+            "direction": caller.direction,
+            "prospect_number": caller.prospect_number,
+            "user_country": caller.agent.country,
+            "user_state": caller.agent.state,
+        }
+        version: int | None = None
+        try:
+            policy = await self._store.directory.policy(caller.agent.organization)
+            version = policy.version
+            facts["prospect_state"] = await self._prospect_state(caller)
+            decision = decide(policy.policy, Facts(**facts), self._data, now)
+        except Exception as error:
+            log.error("consent engine error: the call is not recorded", call_id=call_id, exc_info=error)
+            decision = engine_error(f"{type(error).__name__}: {error}", self._data, now)
+        return Gated(str(decision.mode), _record(call_id, facts, decision, version, now))
+
+    async def _prospect_state(self, caller: Caller) -> str | None:
+        """The trusted header of this very call, else the dialing list."""
+        if caller.state_header:
+            return caller.state_header
+        return await self._store.directory.prospect_state(caller.agent.organization, caller.prospect_number)
+
+    def store(self, gated: Gated) -> asyncio.Future[None]:
+        """Write the decision down; capture waits for the future."""
+        return self._store.journal.decision_made(gated.record)
+
+
+def _record(
+    call_id: str, facts: dict[str, Any], decision: Decision, version: int | None, now: datetime
+) -> DecisionMade:
+    return DecisionMade(
+        call_id=call_id,
+        mode=str(decision.mode),
+        reason=str(decision.reason),
+        rule=decision.rule,
+        policy_version=version,
+        jurisdictions_version=decision.jurisdictions_version,
+        decided_at=now,
+        facts=facts,
+        answer=decision.as_dict(),
+    )

@@ -1,0 +1,126 @@
+"""Who is calling, and where a call goes: peers, trunks with failover, registered agents."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.sip.flow import Flow
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+REST_SECONDS = 30.0
+"""How long a trunk that failed is tried after the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """A carrier. ``networks``: where its inbound calls come from, beside its own host and port."""
+
+    name: str
+    host: str
+    port: int
+    transport: str = "udp"
+    username: str = ""
+    password: str = ""
+    networks: tuple[Network, ...] = ()
+    caller_id: str = ""
+
+    def sends(self, flow: Flow) -> bool:
+        """Whether what came over ``flow`` came from this carrier."""
+        if (flow.remote_host, flow.remote_port) == (self.host, self.port):
+            return True
+        return contains(self.networks, flow.remote_host)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Agents believed by their address: a PBX or a dialer. ``user`` empty: From names the agent."""
+
+    name: str
+    networks: tuple[Network, ...]
+    organization: str
+    user: str = ""
+    trust_state_header: bool = False
+    host: str = ""
+    """Where calls for its agents go; empty: only to registered contacts."""
+    port: int = 5060
+    transport: str = "udp"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to send an INVITE to."""
+
+    uri: str
+    """The Request-URI."""
+    host: str
+    port: int
+    transport: str
+    flow: Flow | None = None
+    """The flow of a registered contact, reused as it is."""
+    trunk: Trunk | None = None
+
+
+class Locator(Protocol):
+    """Where registered agents are."""
+
+    def contacts(self, username: str, now: float) -> list[Target]:
+        """The live contacts, the most recent first."""
+
+
+def contains(networks: Iterable[Network], host: str) -> bool:
+    """Whether an IP literal lies in one of the networks."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address.version == network.version and address in network for network in networks)
+
+
+class Router:
+    """The configured trunks and peers. Keeps which trunk failed lately; has no other state."""
+
+    def __init__(self, trunks: Iterable[Trunk], peers: Iterable[Peer]) -> None:
+        self.trunks = tuple(trunks)
+        self.peers = tuple(peers)
+        self._failed: dict[str, float] = {}
+
+    def trunk_of(self, flow: Flow) -> Trunk | None:
+        """The carrier that ``flow`` comes from, if it does."""
+        for trunk in self.trunks:
+            if trunk.sends(flow):
+                return trunk
+        if self.peer_of(flow) is None and not ipaddress.ip_address(flow.remote_host).is_loopback:
+            return next((trunk for trunk in self.trunks if trunk.host == flow.remote_host), None)
+        return None
+
+    def peer_of(self, flow: Flow) -> Peer | None:
+        """The peer that ``flow`` comes from, the first in the order of the settings."""
+        return next((peer for peer in self.peers if contains(peer.networks, flow.remote_host)), None)
+
+    def trunk_targets(self, number: str, now: float) -> list[Target]:
+        """Every trunk for a dialed number: in the configured order, those that failed lately last."""
+        resting = {name for name, at in self._failed.items() if now - at < REST_SECONDS}
+        ordered = sorted(self.trunks, key=lambda trunk: trunk.name in resting)
+        return [trunk_target(trunk, number) for trunk in ordered]
+
+    def failed(self, trunk: Trunk, now: float) -> None:
+        """``trunk`` answered 503 or nothing."""
+        self._failed[trunk.name] = now
+
+    def worked(self, trunk: Trunk) -> None:
+        self._failed.pop(trunk.name, None)
+
+
+def trunk_target(trunk: Trunk, number: str) -> Target:
+    host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
+    parameter = "" if trunk.transport == "udp" else f";transport={trunk.transport}"
+    return Target(f"sip:{number}@{host}:{trunk.port}{parameter}", trunk.host, trunk.port, trunk.transport, trunk=trunk)
+
+
+def peer_target(peer: Peer, username: str) -> Target:
+    host = f"[{peer.host}]" if ":" in peer.host else peer.host
+    parameter = "" if peer.transport == "udp" else f";transport={peer.transport}"
+    return Target(f"sip:{username}@{host}:{peer.port}{parameter}", peer.host, peer.port, peer.transport)

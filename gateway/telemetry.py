@@ -1,0 +1,74 @@
+"""What the gateway says about itself: structlog events and Prometheus metrics."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure_logging(level: str, style: str) -> None:
+    """Send events of ``level`` and above to stderr: ``console`` for people, ``json`` for machines."""
+    renderer: Any = structlog.processors.JSONRenderer(default=str)
+    if style == "console":
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+class Metrics:
+    """The metrics of one gateway, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.calls = Counter("twoparty_calls", "Calls by how they ended", ["termination"], registry=self.registry)
+        self.live = Gauge("twoparty_live_calls", "Calls now", registry=self.registry)
+        self.decisions = Counter("twoparty_decisions", "Consent decisions", ["mode", "reason"], registry=self.registry)
+        self.recordings = Counter("twoparty_recordings", "Recordings by outcome", ["outcome"], registry=self.registry)
+        self.malformed = Counter(
+            "twoparty_malformed_messages", "SIP messages refused or dropped", registry=self.registry
+        )
+        self.exceptions = Counter("twoparty_exceptions", "Defects caught at an edge", registry=self.registry)
+        self.engine_errors = Counter(
+            "twoparty_engine_errors", "Calls not recorded because deciding failed", registry=self.registry
+        )
+        self.setup_seconds = Histogram("twoparty_call_setup_seconds", "INVITE in to INVITE out", registry=self.registry)
+
+    def serve(self, host: str, port: int) -> None:
+        """Serve ``/metrics`` from a thread. Raises OSError."""
+        start_http_server(port, addr=host, registry=self.registry)
+
+
+class RateLimit:
+    """Lets at most ``burst`` events pass in each ``seconds``; a fuzzer must not fill the disk with log lines."""
+
+    def __init__(self, burst: int = 20, seconds: float = 10.0) -> None:
+        self._burst, self._seconds = burst, seconds
+        self._window = float("-inf")
+        self._passed = 0
+        self.suppressed = 0
+        """Events held back since the last one that passed."""
+
+    def allow(self, now: float) -> bool:
+        if now - self._window >= self._seconds:
+            self._window, self._passed = now, 0
+        self._passed += 1
+        if self._passed > self._burst:
+            self.suppressed += 1
+            return False
+        return True
