@@ -136,6 +136,11 @@ class NativeMediaSession:
         """The native half, for tests that look at ring memory."""
         return self._relay
 
+    @property
+    def capture_source(self) -> CaptureSource:
+        """What the recorder draws from."""
+        return self._source
+
     def local(self, side: Side) -> Address:
         return self._local[side]
 

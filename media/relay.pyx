@@ -12,8 +12,8 @@ Who a leg's packets may come from (symmetric RTP; ``_admit``):
 3. Once latched, packets from anywhere else are dropped and counted, the signalled address included.
 4. A changed signalled address unlatches the leg. For ``guard`` nanoseconds after that the old source is only believed
    if it is the new signalled address: its last packets, still under way, must not take the latch from the new far end.
-5. RTCP has a latch of its own. It opens for the signalled RTCP address, and for any port of the host that RTP comes
-   from (the latched one, else the signalled one).
+5. RTCP has a latch of its own. It opens for the signalled RTCP address, and, where RTP has latched onto an address that
+   was not signalled (NAT), for any port of that host.
 
 Packets to a leg go to the address it is latched to, else to the signalled one; on hold (no address) nowhere. Hold
 touches neither latch nor signalled address, so that a resume with the same address finds them as they were.
@@ -194,7 +194,9 @@ cdef bint _admit(Path* path, const endpoint_t* source, uint64_t now) noexcept no
             return False
         if path.rtcp:
             rtp = &path.session.legs[path.side].paths[0]
-            if not same_host(source, &rtp.latched if rtp.has_latched else &rtp.signalled):
+            if not rtp.has_latched or same_endpoint(&rtp.latched, &rtp.signalled):
+                return False
+            if not same_host(source, &rtp.latched):
                 return False
     _latch(path, source)
     return True

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from media.engine import Address
+from media.ports import bind_pair
 
 PATIENCE = 5.0
 """Seconds after which a packet that should have come is missing."""
@@ -62,6 +63,18 @@ def tone_packets(
         start = 160 * number
         samples = [round(amplitude * math.sin(2 * math.pi * frequency * n / 8000)) for n in range(start, start + 160)]
         yield rtp(ulaw(samples), sequence=number, timestamp=start, ssrc=ssrc, marker=number == first)
+
+
+def free_range(pairs: int) -> int:
+    """The first of ``2 * pairs`` consecutive ports that were free just now."""
+    for lowest in range(41000, 60000, 2 * pairs):
+        try:
+            for port in range(lowest, lowest + 2 * pairs, 2):
+                bind_pair("127.0.0.1", port).close()
+            return lowest
+        except OSError:
+            continue
+    raise AssertionError("no free ports")
 
 
 class RtpPeer:

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Builds the relay with AddressSanitizer and UndefinedBehaviorSanitizer into a directory of its own, and runs the relay's
+# tests against that build. With "thread" as argument: ThreadSanitizer instead. Exits with the tests' code.
+#
+#   scripts/sanitize_relay.sh [thread] [pytest arguments]
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-.venv/bin/python}
+cc=${CC:-gcc}
+sanitizers=address,undefined library=libasan.so
+if [ "${1:-}" = thread ]; then
+    shift
+    sanitizers=thread library=libtsan.so
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/media"
+# Links rather than copies: the package is the real one but for the extension.
+for file in media/*.py media/*.pyi; do ln -s "$PWD/$file" "$work/media/"; done
+ln -s "$PWD/tests" "$work/tests"
+"$python" -m cython -3 media/relay.pyx -o "$work/relay.c"
+suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+"$cc" -shared -fPIC -O1 -g -pthread -fno-omit-frame-pointer -fsanitize=$sanitizers -fno-sanitize-recover=undefined \
+    -I"$include" "$work/relay.c" -o "$work/media/relay$suffix"
+preload=$("$cc" -print-file-name=$library)
+# The interpreter is not built for leak checks; the tests count descriptors and rings themselves.
+ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
+TSAN_OPTIONS="halt_on_error=1 report_signal_unsafe=0" \
+PYTHONPATH="$work" PYTHONDONTWRITEBYTECODE=1 PYTHONMALLOC=malloc LD_PRELOAD="$preload" \
+    "$python" -P -m pytest -p no:cacheprovider --rootdir="$work" -c pyproject.toml \
+    "$work"/tests/media/test_relay.py "$work"/tests/media/test_relay_model.py "$@"
