@@ -108,14 +108,20 @@ cdef struct Leg:
     int family
     Ring* ring
     uint64_t capture_types[2]
-    uint64_t received, received_bytes, forwarded, dropped_source, dropped_malformed, dropped_no_target
-    uint64_t captured, captured_bytes, ring_lost, rtcp_received, rtcp_forwarded, send_failed
+    uint64_t received, received_bytes, dropped_source, dropped_malformed, dropped_no_target
+    uint64_t captured, captured_bytes, ring_lost, rtcp_received
     uint64_t last_packet_ns
 
 
+cdef struct Sent:
+    # Counted without the lock, by the worker alone.
+    uint64_t forwarded, rtcp_forwarded, failed
+
+
 cdef struct CSession:
-    pthread_mutex_t lock
+    pthread_mutex_t lock  # guards legs, closed and capture_start, but for what never changes: fd, side, session
     Leg legs[2]
+    Sent sent[2]
     bint closed
     uint64_t capture_start
     uint64_t guard_ns
@@ -279,13 +285,13 @@ cdef Verdict _handle(
 
 
 cdef inline void _count_sent(Path* path, bint sent) noexcept nogil:
-    cdef Leg* leg = &path.session.legs[path.side]
+    cdef Sent* counters = &path.session.sent[path.side]
     if not sent:
-        counter_add(&leg.send_failed, 1)
+        counter_add(&counters.failed, 1)
     elif path.rtcp:
-        counter_add(&leg.rtcp_forwarded, 1)
+        counter_add(&counters.rtcp_forwarded, 1)
     else:
-        counter_add(&leg.forwarded, 1)
+        counter_add(&counters.forwarded, 1)
 
 
 cdef void _serve(Path* path, uint8_t* buffer, uint64_t now) noexcept nogil:
@@ -572,13 +578,14 @@ cdef class Session:
     cdef dict _leg_stats(self, int side):
         cdef Leg leg
         cdef Path* rtp = &leg.paths[0]
+        cdef Sent* sent = &self._session.sent[side]
         pthread_mutex_lock(&self._session.lock)
         leg = self._session.legs[side]
         pthread_mutex_unlock(&self._session.lock)
         return {
             "received": leg.received,
             "received_bytes": leg.received_bytes,
-            "forwarded": counter_get(&self._session.legs[side].forwarded),
+            "forwarded": counter_get(&sent.forwarded),
             "dropped_source": leg.dropped_source,
             "dropped_malformed": leg.dropped_malformed,
             "dropped_no_target": leg.dropped_no_target,
@@ -586,8 +593,8 @@ cdef class Session:
             "captured_bytes": leg.captured_bytes,
             "ring_lost": leg.ring_lost,
             "rtcp_received": leg.rtcp_received,
-            "rtcp_forwarded": counter_get(&self._session.legs[side].rtcp_forwarded),
-            "send_failed": counter_get(&self._session.legs[side].send_failed),
+            "rtcp_forwarded": counter_get(&sent.rtcp_forwarded),
+            "send_failed": counter_get(&sent.failed),
             "last_packet_ns": leg.last_packet_ns,
             "far_end": _address(&rtp.latched if rtp.has_latched else &rtp.signalled) if rtp.has_signalled else None,
         }

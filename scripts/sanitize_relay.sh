@@ -17,7 +17,11 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/media"
 # Links rather than copies: the package is the real one but for the extension.
 for file in media/*.py media/*.pyi; do ln -s "$PWD/$file" "$work/media/"; done
-ln -s "$PWD/tests" "$work/tests"
+# A test of our own sees to it that the build under test is this one.
+cat > "$work/test_build.py" <<PYTHON
+import media.relay
+def test_this_build(): assert media.relay.__file__.startswith("$work")
+PYTHON
 "$python" -m cython -3 media/relay.pyx -o "$work/relay.c"
 suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
@@ -28,5 +32,5 @@ preload=$("$cc" -print-file-name=$library)
 ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
 TSAN_OPTIONS="halt_on_error=1 report_signal_unsafe=0" \
 PYTHONPATH="$work" PYTHONDONTWRITEBYTECODE=1 PYTHONMALLOC=malloc LD_PRELOAD="$preload" \
-    "$python" -P -m pytest -p no:cacheprovider --rootdir="$work" -c pyproject.toml \
-    "$work"/tests/media/test_relay.py "$work"/tests/media/test_relay_model.py "$@"
+    "$python" -P -m pytest --capture=sys -p no:cacheprovider -o pythonpath="$work" \
+    tests/media/test_relay.py tests/media/test_relay_model.py "$work/test_build.py" "$@"
