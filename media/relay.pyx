@@ -4,37 +4,23 @@
 It is small and dumb: it checks headers, finds out whom a packet is from, forwards it unchanged, and copies the payload
 with its timestamp into the leg's ring, if the leg has one. It decodes nothing and never runs Python.
 
-Who a leg's packets may come from (symmetric RTP; ``_admit``):
-
-1. Before signalling named an address for the leg, nothing is accepted.
-2. From then on, and until the leg is latched, the first valid packet latches the leg to its source, whether that is
-   the signalled address or not (a far end behind a NAT signals an address that it does not send from).
-3. Once latched, packets from anywhere else are dropped and counted, the signalled address included.
-4. A changed signalled address unlatches the leg. For ``guard`` nanoseconds after that the old source is only believed
-   if it is the new signalled address: its last packets, still under way, must not take the latch from the new far end.
-5. RTCP has a latch of its own. It opens for the signalled RTCP address, and, where RTP has latched onto an address that
-   was not signalled (NAT), for any port of that host.
-
-Packets to a leg go to the address it is latched to, else to the signalled one; on hold (no address) nowhere. Hold
-touches neither latch nor signalled address, so that a resume with the same address finds them as they were.
+Whom a leg's packets may come from, and what a ring is, is told in relay_session.pxd.
 
 Threads. The control methods run with the GIL and are therefore never concurrent with each other. A session has a lock,
 held for well under a microsecond at a time and never across a system call: the worker takes it to decide about one
 packet (and to capture it), a control method to change what is decided upon. Sockets and session memory are given back
 by the session's own worker alone, between two batches of packets, when nothing can refer to them any more.
-
-A capture ring is a pair of equal buffers. The worker appends whole records to one; ``drain`` has them change places and
-returns what was in it. A record is kept whole or counted lost, and only pages that are used cost memory.
 """
 
 from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
 
 from media.relay_os cimport *
+from media.relay_session cimport *
+from media.relay_worker cimport *
 
 import os
 
@@ -43,349 +29,6 @@ RECORD_HEADER = 24
 
 VERDICTS = ("forwarded", "malformed", "source", "no_target", "closed")
 """What ``Session.feed`` answers, by number of ``Verdict``."""
-
-cdef enum Verdict:
-    FORWARD = 0
-    MALFORMED = 1
-    SOURCE = 2
-    NO_TARGET = 3
-    CLOSED = 4
-
-cdef enum:
-    BATCH = 64  # events taken from epoll at a time
-    PACKET_ROOM = 65536  # no UDP datagram is longer
-    RECORD_ROOM = 24
-    TRIM_BYTES = 65536  # a buffer that had more than this in it gives its pages back
-
-
-cdef struct Ring:
-    uint8_t* buffers[2]
-    size_t capacity
-    size_t used
-    int active
-
-
-cdef struct RecordHeader:
-    uint64_t arrival_ns
-    uint32_t timestamp
-    uint32_t ssrc
-    uint16_t sequence
-    uint8_t payload_type
-    uint8_t flags
-    uint16_t length
-    uint16_t reserved
-
-
-cdef struct Packet:
-    # The parts of a valid RTP packet that a record repeats.
-    const uint8_t* payload
-    size_t length
-    uint32_t timestamp
-    uint32_t ssrc
-    uint16_t sequence
-    uint8_t payload_type
-    bint marker
-
-
-cdef struct Path:
-    # One socket of a leg: its RTP or its RTCP.
-    CSession* session
-    int fd
-    int side
-    bint rtcp
-    bint has_signalled
-    bint has_latched
-    bint has_previous
-    endpoint_t signalled
-    endpoint_t latched
-    endpoint_t previous  # the source it was latched to before signalling moved it
-    uint64_t previous_until
-
-
-cdef struct Leg:
-    Path paths[2]  # RTP, RTCP
-    bint sending  # False: on hold, or never signalled
-    int family
-    Ring* ring
-    uint64_t capture_types[2]
-    uint64_t received, received_bytes, dropped_source, dropped_malformed, dropped_no_target
-    uint64_t captured, captured_bytes, ring_lost, rtcp_received
-    uint64_t last_packet_ns
-
-
-cdef struct Sent:
-    # Counted without the lock, by the worker alone.
-    uint64_t forwarded, rtcp_forwarded, failed
-
-
-cdef struct CSession:
-    pthread_mutex_t lock  # guards legs, closed and capture_start, but for what never changes: fd, side, session
-    Leg legs[2]
-    Sent sent[2]
-    bint closed
-    uint64_t capture_start
-    uint64_t guard_ns
-    Worker* worker
-    CSession* next  # in the worker's list of retired sessions
-
-
-cdef struct Worker:
-    pthread_t thread
-    pthread_mutex_t lock  # guards `retired`
-    CSession* retired
-    int epoll, wake
-    int stop
-    int sessions  # under the GIL
-    uint8_t* buffer  # the datagram at hand
-    uint64_t pause
-    uint64_t wakeups, events
-
-
-cdef inline uint32_t _be32(const uint8_t* at) noexcept nogil:
-    return (<uint32_t> at[0] << 24) | (<uint32_t> at[1] << 16) | (<uint32_t> at[2] << 8) | at[3]
-
-
-cdef inline uint16_t _be16(const uint8_t* at) noexcept nogil:
-    return (<uint16_t> at[0] << 8) | at[1]
-
-
-cdef bint _parse_rtp(const uint8_t* data, size_t size, Packet* packet) noexcept nogil:
-    # RFC 3550 §5.1 and A.1. Payload types 72..76 are RTCP's (RFC 3551 §6).
-    cdef size_t start, end = size
-    if size < 12 or data[0] >> 6 != 2:
-        return False
-    packet.payload_type = data[1] & 0x7F
-    if 72 <= packet.payload_type <= 76:
-        return False
-    start = 12 + 4 * (data[0] & 0x0F)
-    if data[0] & 0x10:
-        if start + 4 > size:
-            return False
-        start += 4 + 4 * <size_t> _be16(data + start + 2)
-    if start > size:
-        return False
-    if data[0] & 0x20:
-        if start == size or data[size - 1] == 0 or data[size - 1] > size - start:
-            return False
-        end = size - data[size - 1]
-    packet.payload = data + start
-    packet.length = end - start
-    packet.marker = data[1] >> 7
-    packet.sequence = _be16(data + 2)
-    packet.timestamp = _be32(data + 4)
-    packet.ssrc = _be32(data + 8)
-    return True
-
-
-cdef bint _valid_rtcp(const uint8_t* data, size_t size) noexcept nogil:
-    # The first packet of the compound: RFC 3550 §6.4, packet types as RFC 5761 §4 tells them apart from RTP.
-    return size >= 8 and data[0] >> 6 == 2 and 192 <= data[1] <= 223 and 4 * (1 + <size_t> _be16(data + 2)) <= size
-
-
-cdef inline void _latch(Path* path, const endpoint_t* source) noexcept nogil:
-    path.latched = source[0]
-    path.has_latched = True
-    path.has_previous = False
-
-
-cdef bint _admit(Path* path, const endpoint_t* source, uint64_t now) noexcept nogil:
-    # May a valid packet from `source` come in here? Latches. The rules are in the module's docstring.
-    cdef Path* rtp
-    if not path.has_signalled:
-        return False
-    if path.has_latched:
-        return same_endpoint(source, &path.latched)
-    if not same_endpoint(source, &path.signalled):
-        if path.has_previous and now < path.previous_until and same_endpoint(source, &path.previous):
-            return False
-        if path.rtcp:
-            rtp = &path.session.legs[path.side].paths[0]
-            if not rtp.has_latched or same_endpoint(&rtp.latched, &rtp.signalled):
-                return False
-            if not same_host(source, &rtp.latched):
-                return False
-    _latch(path, source)
-    return True
-
-
-cdef void _capture(CSession* session, Leg* leg, const Packet* packet, uint64_t now) noexcept nogil:
-    cdef Ring* ring = leg.ring
-    cdef RecordHeader header
-    cdef size_t room
-    cdef uint8_t* at
-    if ring == NULL or packet.length == 0:
-        return
-    if not (leg.capture_types[packet.payload_type >> 6] >> (packet.payload_type & 63)) & 1:
-        return
-    room = (RECORD_ROOM + packet.length + 7) & ~(<size_t> 7)
-    if ring.used + room > ring.capacity:
-        leg.ring_lost += 1
-        return
-    header.arrival_ns = now if now > session.capture_start else session.capture_start
-    header.timestamp = packet.timestamp
-    header.ssrc = packet.ssrc
-    header.sequence = packet.sequence
-    header.payload_type = packet.payload_type
-    header.flags = packet.marker
-    header.length = <uint16_t> packet.length
-    header.reserved = 0
-    at = ring.buffers[ring.active] + ring.used
-    memcpy(at, &header, RECORD_ROOM)
-    memcpy(at + RECORD_ROOM, packet.payload, packet.length)
-    memset(at + RECORD_ROOM + packet.length, 0, room - RECORD_ROOM - packet.length)
-    ring.used += room
-    leg.captured += 1
-    leg.captured_bytes += packet.length
-
-
-cdef Verdict _decide(
-    Path* path, const endpoint_t* source, const uint8_t* data, size_t size, uint64_t now, endpoint_t* target
-) noexcept nogil:
-    # Everything about one packet but its sending, under the session's lock; `target` is set for FORWARD alone.
-    cdef CSession* session = path.session
-    cdef Leg* leg = &session.legs[path.side]
-    cdef Leg* other = &session.legs[1 - path.side]
-    cdef Path* out = &other.paths[path.rtcp]
-    cdef Packet packet
-    memset(&packet, 0, sizeof(packet))
-    if session.closed:
-        return CLOSED
-    if path.has_latched and not same_endpoint(source, &path.latched):
-        leg.dropped_source += 1
-        return SOURCE
-    if not (_valid_rtcp(data, size) if path.rtcp else _parse_rtp(data, size, &packet)):
-        leg.dropped_malformed += 1
-        return MALFORMED
-    if not _admit(path, source, now):
-        leg.dropped_source += 1
-        return SOURCE
-    if path.rtcp:
-        leg.rtcp_received += 1
-    else:
-        leg.received += 1
-        leg.received_bytes += size
-        leg.last_packet_ns = now
-        _capture(session, leg, &packet, now)
-    if not other.sending:
-        if not path.rtcp:
-            leg.dropped_no_target += 1
-        return NO_TARGET
-    target[0] = out.latched if out.has_latched else out.signalled
-    return FORWARD
-
-
-cdef Verdict _handle(
-    Path* path, const endpoint_t* source, const uint8_t* data, size_t size, uint64_t now, endpoint_t* target
-) noexcept nogil:
-    cdef Verdict verdict
-    pthread_mutex_lock(&path.session.lock)
-    verdict = _decide(path, source, data, size, now, target)
-    pthread_mutex_unlock(&path.session.lock)
-    return verdict
-
-
-cdef inline void _count_sent(Path* path, bint sent) noexcept nogil:
-    cdef Sent* counters = &path.session.sent[path.side]
-    if not sent:
-        counter_add(&counters.failed, 1)
-    elif path.rtcp:
-        counter_add(&counters.rtcp_forwarded, 1)
-    else:
-        counter_add(&counters.forwarded, 1)
-
-
-cdef void _serve(Path* path, uint8_t* buffer, uint64_t now) noexcept nogil:
-    # One datagram that epoll says is there. Errors of recvfrom (an ICMP answer to an earlier packet) are of no use here.
-    cdef endpoint_t source, target
-    cdef socklen_t length = sizeof(endpoint_t)
-    cdef ssize_t size = recvfrom(path.fd, buffer, PACKET_ROOM, MSG_DONTWAIT, <sockaddr*> &source, &length)
-    cdef int fd
-    if size < 0:
-        return
-    if _handle(path, &source, buffer, <size_t> size, now, &target) != FORWARD:
-        return
-    fd = path.session.legs[1 - path.side].paths[path.rtcp].fd
-    _count_sent(path, sendto(fd, buffer, size, MSG_DONTWAIT, <sockaddr*> &target, endpoint_size(&target)) == size)
-
-
-cdef void _bury(CSession* session, int epoll) noexcept nogil:
-    # Nothing refers to the session any more: give back its sockets and its memory.
-    cdef int side, kind, fd
-    for side in range(2):
-        for kind in range(2):
-            fd = session.legs[side].paths[kind].fd
-            if fd >= 0:
-                epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL)
-                close(fd)
-    pthread_mutex_destroy(&session.lock)
-    free(session)
-
-
-cdef void _bury_retired(Worker* worker) noexcept nogil:
-    cdef CSession* session
-    cdef CSession* following
-    pthread_mutex_lock(&worker.lock)
-    session = worker.retired
-    worker.retired = NULL
-    pthread_mutex_unlock(&worker.lock)
-    while session != NULL:
-        following = session.next
-        _bury(session, worker.epoll)
-        session = following
-
-
-cdef void _serve_batch(Worker* worker, epoll_event* events, int count) noexcept nogil:
-    cdef uint64_t now = monotonic_ns()
-    cdef uint64_t woken
-    cdef int i
-    for i in range(count):
-        if events[i].data.ptr != NULL:
-            _serve(<Path*> events[i].data.ptr, worker.buffer, now)
-        else:
-            read(worker.wake, &woken, sizeof(woken))
-    counter_add(&worker.events, count)
-
-
-cdef void* _run(void* argument) noexcept nogil:
-    # epoll is level-triggered and one datagram is read per event, so no recvfrom is spent on an empty socket. When
-    # nothing is left, and batches follow each other closely, a pause lets the next one grow: one wakeup for many
-    # packets, and none of the senders has to wake this thread.
-    cdef Worker* worker = <Worker*> argument
-    cdef epoll_event events[BATCH]
-    cdef uint64_t woken_at, woken_before = 0
-    cdef int count
-    while not flag_get(&worker.stop):
-        count = epoll_wait(worker.epoll, events, BATCH, -1)
-        woken_at = monotonic_ns()
-        counter_add(&worker.wakeups, 1)
-        while count > 0:
-            _serve_batch(worker, events, count)
-            _bury_retired(worker)
-            count = epoll_wait(worker.epoll, events, BATCH, 0) if not flag_get(&worker.stop) else 0
-        if worker.pause and woken_at - woken_before < 2 * worker.pause:
-            pause_ns(worker.pause)
-        woken_before = woken_at
-    _bury_retired(worker)
-    return NULL
-
-
-cdef Ring* _make_ring(size_t capacity) noexcept nogil:
-    # NULL when there is no memory.
-    cdef Ring* ring = <Ring*> calloc(1, sizeof(Ring))
-    if ring == NULL:
-        return NULL
-    ring.capacity = capacity
-    ring.buffers[0] = <uint8_t*> map_memory(2 * capacity)
-    if ring.buffers[0] == NULL:
-        free(ring)
-        return NULL
-    ring.buffers[1] = ring.buffers[0] + capacity
-    return ring
-
-
-cdef void _free_ring(Ring* ring) noexcept nogil:
-    munmap(ring.buffers[0], 2 * ring.capacity)
-    free(ring)
 
 
 cdef object _address(const endpoint_t* endpoint):
@@ -401,16 +44,6 @@ cdef int _parse_address(endpoint_t* endpoint, int family, address) except -1:
     if not endpoint_parse(endpoint, family, host.encode("ascii", "replace"), port):
         raise ValueError(f"{host!r} is not an IPv{4 if family == AF_INET else 6} literal, as this leg needs")
     return 0
-
-
-cdef void _rearm(Path* path, const endpoint_t* signalled, uint64_t until) noexcept nogil:
-    if path.has_latched:
-        path.previous = path.latched
-        path.has_previous = True
-        path.previous_until = until
-    path.has_latched = False
-    path.signalled = signalled[0]
-    path.has_signalled = True
 
 
 @no_gc_clear  # its relay, and the worker with it, must outlive it
@@ -484,7 +117,7 @@ cdef class Session:
         moved = not leg.paths[0].has_signalled or not same_endpoint(&signalled[0], &leg.paths[0].signalled)
         for kind in range(2):
             if moved or not same_endpoint(&signalled[kind], &leg.paths[kind].signalled):
-                _rearm(&leg.paths[kind], &signalled[kind], until)
+                rearm(&leg.paths[kind], &signalled[kind], until)
         leg.sending = True
         pthread_mutex_unlock(&self._session.lock)
 
@@ -508,7 +141,7 @@ cdef class Session:
         cdef Ring* ring
         if leg.ring != NULL:
             return True
-        ring = _make_ring(self._ring_bytes)
+        ring = make_ring(self._ring_bytes)
         if ring == NULL:
             return False
         if self._relay is not None:
@@ -559,7 +192,7 @@ cdef class Session:
             self._free(ring)
 
     cdef void _free(self, Ring* ring):
-        _free_ring(ring)
+        free_ring(ring)
         if self._relay is not None:
             (<Relay> self._relay).rings_freed += 1
 
@@ -617,10 +250,10 @@ cdef class Session:
         if leg.paths[0].fd >= 0:
             raise ValueError("only a detached session can be fed")
         _parse_address(&origin, leg.family, source)
-        verdict = _handle(&leg.paths[rtcp], &origin, <const uint8_t*> <char*> data, len(data), now, &target)
+        verdict = handle(&leg.paths[rtcp], &origin, <const uint8_t*> <char*> data, len(data), now, &target)
         if verdict != FORWARD:
             return VERDICTS[verdict], None
-        _count_sent(&leg.paths[rtcp], True)
+        count_sent(&leg.paths[rtcp], True)
         return VERDICTS[verdict], _address(&target)
 
     def close(self):
@@ -649,23 +282,11 @@ cdef class Session:
                 session.legs[side].ring = NULL
         self._session = NULL
         if session.worker == NULL:
-            _bury(session, -1)
+            bury(session, -1)
             return
         if (<Relay> self._relay)._sessions is not None:
             (<Relay> self._relay)._sessions.discard(self)
-        _retire(session)
-
-
-cdef void _retire(CSession* session) noexcept:
-    # Hands the session to its worker, which buries it once its present batch is done.
-    cdef Worker* worker = session.worker
-    cdef uint64_t one = 1
-    worker.sessions -= 1
-    pthread_mutex_lock(&worker.lock)
-    session.next = worker.retired
-    worker.retired = session
-    pthread_mutex_unlock(&worker.lock)
-    write(worker.wake, &one, sizeof(one))
+        retire(session)
 
 
 cdef class Relay:
@@ -724,13 +345,13 @@ cdef class Relay:
         event.events = EPOLLIN
         event.data.ptr = NULL
         if worker.buffer != NULL and not epoll_ctl(worker.epoll, EPOLL_CTL_ADD, worker.wake, &event):
-            failed = start_thread(&worker.thread, _run, worker)
+            failed = start_thread(&worker.thread, run, worker)
             if not failed:
                 return 0
         else:
             failed = errno
         self._started -= 1
-        _close_worker(worker)
+        close_worker(worker)
         self.close()
         raise OSError(failed, f"cannot start a relay worker: {os.strerror(failed)}")
 
@@ -757,7 +378,7 @@ cdef class Relay:
         session._session.worker = worker
         worker.sessions += 1
         self._sessions.add(session)
-        if not _watch(session._session):
+        if not watch(session._session):
             failed = errno
             session.close()
             raise OSError(failed, f"cannot watch the sockets: {os.strerror(failed)}")
@@ -785,7 +406,7 @@ cdef class Relay:
         self._workers = NULL
         with nogil:
             for i in range(self._started):
-                _stop_worker(&workers[i])
+                stop_worker(&workers[i])
         free(workers)
 
     def __dealloc__(self):
@@ -793,7 +414,7 @@ cdef class Relay:
         cdef int i
         if self._workers != NULL:
             for i in range(self._started):
-                _stop_worker(&self._workers[i])
+                stop_worker(&self._workers[i])
             free(self._workers)
 
 
@@ -805,32 +426,3 @@ cdef int _family(int fd) except -1:
     if endpoint_family(&local) != AF_INET and endpoint_family(&local) != AF_INET6:
         raise ValueError("not an IPv4 or IPv6 socket")
     return endpoint_family(&local)
-
-
-cdef bint _watch(CSession* session) noexcept:
-    cdef epoll_event event
-    cdef int side, kind
-    event.events = EPOLLIN
-    for side in range(2):
-        for kind in range(2):
-            event.data.ptr = &session.legs[side].paths[kind]
-            if epoll_ctl(session.worker.epoll, EPOLL_CTL_ADD, session.legs[side].paths[kind].fd, &event) != 0:
-                return False
-    return True
-
-
-cdef void _close_worker(Worker* worker) noexcept nogil:
-    if worker.epoll >= 0:
-        close(worker.epoll)
-    if worker.wake >= 0:
-        close(worker.wake)
-    free(worker.buffer)
-    pthread_mutex_destroy(&worker.lock)
-
-
-cdef void _stop_worker(Worker* worker) noexcept nogil:
-    cdef uint64_t one = 1
-    flag_set(&worker.stop, 1)
-    write(worker.wake, &one, sizeof(one))
-    pthread_join(worker.thread, NULL)
-    _close_worker(worker)

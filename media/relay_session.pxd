@@ -1,0 +1,294 @@
+"""One call's media in C: whom a packet is from, where it goes, and what of it is captured. No system call is made here.
+
+Whom a leg's packets may come from (symmetric RTP; ``admit``):
+
+1. Before signalling named an address for the leg, nothing is accepted.
+2. From then on, and until the leg is latched, the first valid packet latches the leg to its source, whether that is
+   the signalled address or not (a far end behind a NAT signals an address that it does not send from).
+3. Once latched, packets from anywhere else are dropped and counted, the signalled address included.
+4. A changed signalled address unlatches the leg. For ``guard`` nanoseconds after that the old source is only believed
+   if it is the new signalled address: its last packets, still under way, must not take the latch from the new far end.
+5. RTCP has a latch of its own. It opens for the signalled RTCP address, and, where RTP has latched onto an address that
+   was not signalled (NAT), for any port of that host.
+
+Packets to a leg go to the address it is latched to, else to the signalled one; on hold (no address) nowhere. Hold
+touches neither latch nor signalled address, so that a resume with the same address finds them as they were.
+
+A capture ring is a pair of equal buffers. The worker appends whole records to one; ``drain`` has them change places and
+returns what was in it. A record is kept whole or counted lost, and only pages that are used cost memory.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from media.relay_os cimport *
+
+
+cdef enum Verdict:
+    FORWARD = 0
+    MALFORMED = 1
+    SOURCE = 2
+    NO_TARGET = 3
+    CLOSED = 4
+
+cdef enum:
+    BATCH = 64  # events taken from epoll at a time
+    PACKET_ROOM = 65536  # no UDP datagram is longer
+    RECORD_ROOM = 24
+    TRIM_BYTES = 65536  # a buffer that had more than this in it gives its pages back
+
+
+cdef struct Ring:
+    uint8_t* buffers[2]
+    size_t capacity
+    size_t used
+    int active
+
+
+cdef struct RecordHeader:
+    uint64_t arrival_ns
+    uint32_t timestamp
+    uint32_t ssrc
+    uint16_t sequence
+    uint8_t payload_type
+    uint8_t flags
+    uint16_t length
+    uint16_t reserved
+
+
+cdef struct Packet:
+    # The parts of a valid RTP packet that a record repeats.
+    const uint8_t* payload
+    size_t length
+    uint32_t timestamp
+    uint32_t ssrc
+    uint16_t sequence
+    uint8_t payload_type
+    bint marker
+
+
+cdef struct Path:
+    # One socket of a leg: its RTP or its RTCP.
+    CSession* session
+    int fd
+    int side
+    bint rtcp
+    bint has_signalled
+    bint has_latched
+    bint has_previous
+    endpoint_t signalled
+    endpoint_t latched
+    endpoint_t previous  # the source it was latched to before signalling moved it
+    uint64_t previous_until
+
+
+cdef struct Leg:
+    Path paths[2]  # RTP, RTCP
+    bint sending  # False: on hold, or never signalled
+    int family
+    Ring* ring
+    uint64_t capture_types[2]
+    uint64_t received, received_bytes, dropped_source, dropped_malformed, dropped_no_target
+    uint64_t captured, captured_bytes, ring_lost, rtcp_received
+    uint64_t last_packet_ns
+
+
+cdef struct Sent:
+    # Counted without the lock, by the worker alone.
+    uint64_t forwarded, rtcp_forwarded, failed
+
+
+cdef struct CSession:
+    pthread_mutex_t lock  # guards legs, closed and capture_start, but for what never changes: fd, side, session
+    Leg legs[2]
+    Sent sent[2]
+    bint closed
+    uint64_t capture_start
+    uint64_t guard_ns
+    Worker* worker
+    CSession* next  # in the worker's list of retired sessions
+
+
+cdef struct Worker:
+    pthread_t thread
+    pthread_mutex_t lock  # guards `retired`
+    CSession* retired
+    int epoll, wake
+    int stop
+    int sessions  # under the GIL
+    uint8_t* buffer  # the datagram at hand
+    uint64_t pause
+    uint64_t wakeups, events
+
+
+cdef inline uint32_t be32(const uint8_t* at) noexcept nogil:
+    return (<uint32_t> at[0] << 24) | (<uint32_t> at[1] << 16) | (<uint32_t> at[2] << 8) | at[3]
+
+
+cdef inline uint16_t be16(const uint8_t* at) noexcept nogil:
+    return (<uint16_t> at[0] << 8) | at[1]
+
+
+cdef inline bint parse_rtp(const uint8_t* data, size_t size, Packet* packet) noexcept nogil:
+    # RFC 3550 §5.1 and A.1. Payload types 72..76 are RTCP's (RFC 3551 §6).
+    cdef size_t start, end = size
+    if size < 12 or data[0] >> 6 != 2:
+        return False
+    packet.payload_type = data[1] & 0x7F
+    if 72 <= packet.payload_type <= 76:
+        return False
+    start = 12 + 4 * (data[0] & 0x0F)
+    if data[0] & 0x10:
+        if start + 4 > size:
+            return False
+        start += 4 + 4 * <size_t> be16(data + start + 2)
+    if start > size:
+        return False
+    if data[0] & 0x20:
+        if start == size or data[size - 1] == 0 or data[size - 1] > size - start:
+            return False
+        end = size - data[size - 1]
+    packet.payload = data + start
+    packet.length = end - start
+    packet.marker = data[1] >> 7
+    packet.sequence = be16(data + 2)
+    packet.timestamp = be32(data + 4)
+    packet.ssrc = be32(data + 8)
+    return True
+
+
+cdef inline bint valid_rtcp(const uint8_t* data, size_t size) noexcept nogil:
+    # The first packet of the compound: RFC 3550 §6.4, packet types as RFC 5761 §4 tells them apart from RTP.
+    return size >= 8 and data[0] >> 6 == 2 and 192 <= data[1] <= 223 and 4 * (1 + <size_t> be16(data + 2)) <= size
+
+
+cdef inline void latch(Path* path, const endpoint_t* source) noexcept nogil:
+    path.latched = source[0]
+    path.has_latched = True
+    path.has_previous = False
+
+
+cdef inline bint admit(Path* path, const endpoint_t* source, uint64_t now) noexcept nogil:
+    # May a valid packet from `source` come in here? Latches. The rules are in the module's docstring.
+    cdef Path* rtp
+    if not path.has_signalled or endpoint_port(source) == 0:
+        return False
+    if path.has_latched:
+        return same_endpoint(source, &path.latched)
+    if not same_endpoint(source, &path.signalled):
+        if path.has_previous and now < path.previous_until and same_endpoint(source, &path.previous):
+            return False
+        if path.rtcp:
+            rtp = &path.session.legs[path.side].paths[0]
+            if not rtp.has_latched or same_endpoint(&rtp.latched, &rtp.signalled):
+                return False
+            if not same_host(source, &rtp.latched):
+                return False
+    latch(path, source)
+    return True
+
+
+cdef inline void capture(CSession* session, Leg* leg, const Packet* packet, uint64_t now) noexcept nogil:
+    cdef Ring* ring = leg.ring
+    cdef RecordHeader header
+    cdef size_t room
+    cdef uint8_t* at
+    if ring == NULL or packet.length == 0:
+        return
+    if not (leg.capture_types[packet.payload_type >> 6] >> (packet.payload_type & 63)) & 1:
+        return
+    room = (RECORD_ROOM + packet.length + 7) & ~(<size_t> 7)
+    if ring.used + room > ring.capacity:
+        leg.ring_lost += 1
+        return
+    header.arrival_ns = now if now > session.capture_start else session.capture_start
+    header.timestamp = packet.timestamp
+    header.ssrc = packet.ssrc
+    header.sequence = packet.sequence
+    header.payload_type = packet.payload_type
+    header.flags = packet.marker
+    header.length = <uint16_t> packet.length
+    header.reserved = 0
+    at = ring.buffers[ring.active] + ring.used
+    memcpy(at, &header, RECORD_ROOM)
+    memcpy(at + RECORD_ROOM, packet.payload, packet.length)
+    memset(at + RECORD_ROOM + packet.length, 0, room - RECORD_ROOM - packet.length)
+    ring.used += room
+    leg.captured += 1
+    leg.captured_bytes += packet.length
+
+
+cdef inline Verdict decide(
+    Path* path, const endpoint_t* source, const uint8_t* data, size_t size, uint64_t now, endpoint_t* target
+) noexcept nogil:
+    # Everything about one packet but its sending, under the session's lock; `target` is set for FORWARD alone.
+    cdef CSession* session = path.session
+    cdef Leg* leg = &session.legs[path.side]
+    cdef Leg* other = &session.legs[1 - path.side]
+    cdef Path* out = &other.paths[path.rtcp]
+    cdef Packet packet
+    memset(&packet, 0, sizeof(packet))
+    if session.closed:
+        return CLOSED
+    if path.has_latched and not same_endpoint(source, &path.latched):
+        leg.dropped_source += 1
+        return SOURCE
+    if not (valid_rtcp(data, size) if path.rtcp else parse_rtp(data, size, &packet)):
+        leg.dropped_malformed += 1
+        return MALFORMED
+    if not admit(path, source, now):
+        leg.dropped_source += 1
+        return SOURCE
+    if path.rtcp:
+        leg.rtcp_received += 1
+    else:
+        leg.received += 1
+        leg.received_bytes += size
+        leg.last_packet_ns = now
+        capture(session, leg, &packet, now)
+    if not other.sending:
+        if not path.rtcp:
+            leg.dropped_no_target += 1
+        return NO_TARGET
+    target[0] = out.latched if out.has_latched else out.signalled
+    return FORWARD
+
+
+cdef inline Verdict handle(
+    Path* path, const endpoint_t* source, const uint8_t* data, size_t size, uint64_t now, endpoint_t* target
+) noexcept nogil:
+    cdef Verdict verdict
+    pthread_mutex_lock(&path.session.lock)
+    verdict = decide(path, source, data, size, now, target)
+    pthread_mutex_unlock(&path.session.lock)
+    return verdict
+
+
+cdef inline void rearm(Path* path, const endpoint_t* signalled, uint64_t until) noexcept nogil:
+    if path.has_latched:
+        path.previous = path.latched
+        path.has_previous = True
+        path.previous_until = until
+    path.has_latched = False
+    path.signalled = signalled[0]
+    path.has_signalled = True
+
+
+cdef inline Ring* make_ring(size_t capacity) noexcept nogil:
+    # NULL when there is no memory.
+    cdef Ring* ring = <Ring*> calloc(1, sizeof(Ring))
+    if ring == NULL:
+        return NULL
+    ring.capacity = capacity
+    ring.buffers[0] = <uint8_t*> map_memory(2 * capacity)
+    if ring.buffers[0] == NULL:
+        free(ring)
+        return NULL
+    ring.buffers[1] = ring.buffers[0] + capacity
+    return ring
+
+
+cdef inline void free_ring(Ring* ring) noexcept nogil:
+    munmap(ring.buffers[0], 2 * ring.capacity)
+    free(ring)
