@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from media.codecs import encode_alaw, encode_ulaw
 
 from gateway.sip.digest import authorization_for
 from gateway.sip.errors import SipError
@@ -25,7 +26,6 @@ from gateway.sip.transaction import ClientTransaction, ServerTransaction
 from gateway.sip.uri import Uri, bracketed
 from gateway.sip.user_agent import UserAgent
 from gateway.transport.endpoint import SipTransport
-from media.codecs import encode_alaw, encode_ulaw
 
 PTIME = 0.02
 SAMPLES = 160
@@ -158,7 +158,7 @@ class PhoneCall:
         self._version += 1
         number = self.rtp.payload_type
         codec = CODECS[number]
-        attributes = ((f"rtpmap", f"{number} {codec.name}/8000"), ("rtpmap", "101 telephone-event/8000"),
+        attributes = (("rtpmap", f"{number} {codec.name}/8000"), ("rtpmap", "101 telephone-event/8000"),
                       ("fmtp", "101 0-16"), ("ptime", "20"), (str(direction), None))  # fmt: skip
         media = Media("audio", self.rtp.port, "RTP/AVP", (str(number), "101"), attributes=attributes)
         origin = Origin("phone", 1, self._version, self.phone.host)
@@ -221,6 +221,7 @@ class Phone:
         self.incoming: asyncio.Queue[PhoneCall] = asyncio.Queue()
         self.invites: list[Request] = []
         self.errors: list[Exception] = []
+        self._cseq = 0
         self._transport = SipTransport([(transport, host, 0)])
         self.agent = UserAgent(
             self,
@@ -306,19 +307,20 @@ class Phone:
         """Register with the registrar at ``uri``; gives the final response to the authenticated REGISTER."""
         flow = self._flow(uri)
         domain = uri.partition(";")[0].removeprefix("sip:")
-        first = await self._register(uri, flow, domain, expires, 1, "")
+        first = await self._register(uri, flow, domain, expires, "")
         if first.status != 401:
             return first
         answer = authorization_for(
             first.all("www-authenticate"), "REGISTER", uri, self.username, self.password, cnonce=secrets.token_hex(8)
         )
-        return await self._register(uri, flow, domain, expires, 2, answer or "")
+        return await self._register(uri, flow, domain, expires, answer or "")
 
-    async def _register(self, uri: str, flow: Flow, domain: str, expires: int, cseq: int, answer: str) -> Response:
+    async def _register(self, uri: str, flow: Flow, domain: str, expires: int, answer: str) -> Response:
+        self._cseq += 1
         identity = f"<sip:{self.username}@{domain}>"
         values = [
             ("max-forwards", "70"), ("from", f"{identity};tag={secrets.token_hex(4)}"), ("to", identity),
-            ("call-id", f"register-{self.username}-{self.port}"), ("cseq", f"{cseq} REGISTER"),
+            ("call-id", f"register-{self.username}-{self.port}"), ("cseq", f"{self._cseq} REGISTER"),
             ("contact", f"<sip:{self.username}@{self.address};transport={self.transport_name}>"),
             ("expires", str(expires)),
         ]  # fmt: skip

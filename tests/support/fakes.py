@@ -64,9 +64,7 @@ class FakeMediaSession:
         self.log.append(("mark", event, details))
 
     def stats(self) -> SessionStats:
-        return SessionStats(
-            LegStats(received=self.counts[Side.AGENT]), LegStats(received=self.counts[Side.PROSPECT])
-        )
+        return SessionStats(LegStats(received=self.counts[Side.AGENT]), LegStats(received=self.counts[Side.PROSPECT]))
 
     def close(self, termination: Mapping[str, Any]) -> Future[RecordingResult | None]:
         self.closed = termination
