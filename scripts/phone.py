@@ -122,12 +122,12 @@ class RtpStream:
             if not waiter[1].done():
                 waiter[1].set_result(None)
 
-    async def heard(self, packets: int, timeout: float = 10.0) -> None:
+    async def heard(self, packets: int, seconds: float = 10.0) -> None:
         """Wait until that many packets have been received. Raises TimeoutError."""
         if len(self.received) < packets:
             future: asyncio.Future[None] = self._loop.create_future()
             self._waiters.append((packets, future))
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await future
 
     def close(self) -> None:

@@ -169,7 +169,7 @@ class CallTable:
     async def _identify_and_dial(self, call_id: str, call: Call, request: Request) -> None:
         flow = call.caller.flow
         caller = await self._identifier.identify(request, flow)
-        targets = self._targets(caller, request)
+        targets = await self._targets(caller, request)
         gated = await self._gate.decide(call_id, caller, self._now()) if self.settings.recording_enabled else None
         if call.ended:
             self._forget(call_id)
@@ -186,8 +186,10 @@ class CallTable:
                  mode=gated.mode if gated else "off", reason=gated.record.reason if gated else "")  # fmt: skip
         call.start(plan, bridge, self._clock())
 
-    def _targets(self, caller: Caller, request: Request) -> tuple[Target, ...]:
-        """Where the call goes: an agent's contacts, or the trunks. Raises SipError (404, 480, 503)."""
+    async def _targets(self, caller: Caller, request: Request) -> tuple[Target, ...]:
+        """Where the call goes: an agent's contacts, or the trunks. Raises SipError (480, 484, 503).
+
+        A user name dialed by an agent means a colleague of the same organization, if there is one registered."""
         now = self._clock()
         if caller.direction == "inbound":
             targets = self._agent_targets(caller.agent.username, caller.agent.organization, now)
@@ -198,7 +200,9 @@ class CallTable:
         if not dialed:
             raise SipError(484)
         if contacts := self.registrar.contacts(dialed, now):
-            return tuple(contacts)
+            colleague = await self._store.directory.agent(dialed)
+            if colleague is not None and colleague.organization == caller.agent.organization:
+                return tuple(contacts)
         if not (trunks := self.router.trunk_targets(dialed, now)):
             raise SipError(503)
         return tuple(trunks)

@@ -112,7 +112,7 @@ class Lab:
         max_calls: int = 100,
         trunks: tuple[Trunk, ...] | None = None,
     ) -> None:
-        """Start the gateway with one trunk for each carrier; the whole of loopback is a peer unless ``peers`` is off."""
+        """Start the gateway, a trunk for each carrier; all of loopback is a peer unless ``peers`` is off."""
         self.sip = SipTransport([(self.transport, self.host, 0)])
         network = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "::1/128")))
         if trunks is None:

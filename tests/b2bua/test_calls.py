@@ -395,6 +395,22 @@ async def test_a_registered_agent_is_called_by_did(lab: Lab) -> None:
     assert failure.value.status == 480
 
 
+async def test_colleagues_call_each_other_by_name_but_not_another_organization(lab: Lab) -> None:
+    lab.add_agent("bob")
+    lab.add_agent("eve", organization="other")
+    alice, carrier = await two(lab)
+    phones = [await lab.phone(username=name, password="secret") for name in ("bob", "eve")]
+    for phone in phones:
+        assert (await phone.register(lab.registrar)).status == 200
+    call = await alice.call(lab.uri("bob"))
+    await taken(phones[0])
+    call.hang_up()
+    stranger = await alice.call(lab.uri("eve"))
+    await taken(carrier)
+    assert phones[1].invites == []
+    stranger.hang_up()
+
+
 async def test_nobody_can_register_for_somebody_else(lab: Lab) -> None:
     lab.add_agent("bob")
     mallory = await lab.phone(username="bob", password="guess")
