@@ -133,6 +133,8 @@ class _Agreed:
 
     remote: _Remote
     sent: Stream
+    description: SessionDescription
+    """What was sent to the leg, whole."""
 
 
 class LegSdp:
@@ -189,7 +191,12 @@ class LegSdp:
 
     @property
     def sent(self) -> bytes:
-        """The last description sent to this leg, b"" when there was none."""
+        """Our description that holds on this leg, or the one in an open offer or early answer; b"" when there is none.
+
+        One in an offer that was rejected does not count: it is not what a session refresh is answered with.
+        """
+        if self.state is OfferState.STABLE:
+            return bytes(self._agreed.description) if self._agreed is not None else b""
         return bytes(self._sent_sdp) if self._sent_sdp is not None else b""
 
     # -- what comes in -----------------------------------------------------------------------------------------------
@@ -220,7 +227,7 @@ class LegSdp:
             raise NotAcceptable("Answer missing")
         self._remote = remote
         if final:
-            self._agree(_Agreed(remote, self._local))
+            self._agree(remote, self._local)
         elif fork in self._forks or len(self._forks) < _MAX_FORKS:
             self._forks[fork] = remote
         return remote.stream
@@ -318,7 +325,7 @@ class LegSdp:
         body = self._send(stream, remote.sdp.media, remote.index)
         if final:
             self._layout, self._index = remote.sdp.media, remote.index
-            self._agree(_Agreed(remote, stream))
+            self._agree(remote, stream)
         return body
 
     def answer_inactive(self) -> bytes:
@@ -338,8 +345,9 @@ class LegSdp:
         """The open offer, whoever made it, was rejected: all is as before (RFC 3264 §8). None open: no effect."""
         self._settle()
 
-    def _agree(self, agreed: _Agreed) -> None:
-        self._agreed = agreed
+    def _agree(self, remote: _Remote, sent: Stream) -> None:
+        assert self._sent_sdp is not None
+        self._agreed = _Agreed(remote, sent, self._sent_sdp)
         self._settle()
 
     def _settle(self) -> None:

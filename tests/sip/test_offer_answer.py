@@ -213,12 +213,13 @@ def test_g_m_lines_that_come_later_stay_too() -> None:
 
 
 def test_h_a_rejected_reinvite_leaves_everything_as_before() -> None:
-    a, b, *_ = call()
+    a, b, offered, answered = call()
     before = [(leg.far_end, leg.codecs, leg.stream, leg.state) for leg in (a, b)]
     rejected = b.send_offer(a.receive_offer(sdp("192.0.2.99", 4444, "3", "m=video 9 RTP/AVP 31")))
     a.rollback()
     b.rollback()
     assert [(leg.far_end, leg.codecs, leg.stream, leg.state) for leg in (a, b)] == before
+    assert (a.sent, b.sent) == (answered, offered), "a session refresh is answered with what holds"
     again = b.send_offer(a.receive_offer(sdp()))
     assert version(again) == version(rejected) + 1, "a version that was on the wire is not used for something else"
     assert len(read(a.send_answer(b.receive_answer(sdp("203.0.113.9", 7000, "0")))).media) == 1
