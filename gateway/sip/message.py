@@ -306,7 +306,8 @@ def parse(data: bytes) -> Request | Response:
     if len(data) > MAX_MESSAGE:
         raise ParseError("Message Too Large", 513)
     head, body = _split(data)
-    lines = head.decode("latin-1").replace("\r\n", "\n").lstrip("\n").split("\n")
+    # a CR alone ends a line for some, so it must never be passed on within a value
+    lines = head.decode("latin-1").replace("\r\n", "\n").replace("\r", " ").lstrip("\n").split("\n")
     if len(lines) > MAX_HEADERS:
         raise ParseError("Too many headers")
     message = _start(lines[0].rstrip())

@@ -18,7 +18,7 @@ from gateway.sip.sdp import SdpError, SessionDescription
 from gateway.sip.uri import NameAddr, Uri
 from gateway.sip.user_agent import Endpoint, UserAgent
 from tests.support.mutator import cut, mutations, packet_mutations, stream_mutations
-from tests.support.sip_corpus import MESSAGES
+from tests.support.sip_corpus import MESSAGES, sip
 from tests.support.sip_torture import CASES, CHECK, INVALID, OK, PARSE, URI, VALID, Case
 
 
@@ -83,6 +83,14 @@ def test_what_was_read_prints_to_the_same(case: Case) -> None:
     again = parse(bytes(message))
     again.check()
     assert {path: value_at(again, path) for path in case.values} == case.values
+
+
+def test_a_value_never_carries_a_line_break_on() -> None:
+    for lone in ("\r", "\r\r", "\r\n ", "\n\t", "\r\n\r\r "):
+        message = parse(sip("OPTIONS sip:a@b SIP/2.0", f"X-Passed: one{lone}Via: SIP/2.0/UDP 6.6.6.6", "Subject: s"))
+        lines = bytes(message).split(b"\r\n")
+        assert not any(b"\r" in line or b"\n" in line for line in lines)
+        assert not any(line.startswith(b"Via") for line in lines)
 
 
 # -- sipmessage as an oracle -------------------------------------------------------------------------------------------
