@@ -137,7 +137,7 @@ class Gateway:
         await self.transport.start(agent)
 
     async def stop(self, seconds: float | None = None) -> None:
-        """Drain: no new calls, live ones may finish within ``seconds`` (None = as configured), recordings are closed."""
+        """Drain: no new calls, live ones may finish within ``seconds`` (None: as configured), recordings are closed."""
         if self._stopped:
             return
         self._stopped = True

@@ -208,7 +208,9 @@ class PhoneCall:
 class Phone:
     """A user agent with a tone. ``on_call`` decides what to do with an incoming call; by default it is answered."""
 
-    def __init__(self, host: str, transport: str, *, tone_hz: float, username: str, password: str) -> None:
+    def __init__(
+        self, host: str, transport: str, *, tone_hz: float, username: str, password: str, port: int = 0
+    ) -> None:
         self.host = host
         self.transport_name = transport
         self.tone_hz = tone_hz
@@ -222,7 +224,7 @@ class Phone:
         self.invites: list[Request] = []
         self.errors: list[Exception] = []
         self._cseq = 0
-        self._transport = SipTransport([(transport, host, 0)])
+        self._transport = SipTransport([(transport, host, port)])
         self.agent = UserAgent(
             self,
             self._transport.endpoints,
@@ -240,8 +242,9 @@ class Phone:
         tone_hz: float = 440.0,
         username: str = "phone",
         password: str = "",
+        port: int = 0,
     ) -> Phone:
-        phone = cls(host, transport, tone_hz=tone_hz, username=username, password=password)
+        phone = cls(host, transport, tone_hz=tone_hz, username=username, password=password, port=port)
         await phone._transport.start(phone.agent)
         return phone
 

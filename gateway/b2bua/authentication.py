@@ -23,8 +23,8 @@ class Authenticator:
         self._clock = clock
 
     async def verify(self, request: Request, status: int, directory: Directory) -> SipCredential:
-        """The credential that ``request`` proves. Raises SipError: ``status`` (401 or 407) with challenges, whether there
-        was no answer, a stale one or a wrong one (who guesses learns nothing)."""
+        """The credential that ``request`` proves. Raises SipError: ``status`` (401 or 407) with challenges, whether
+        there was no answer, a stale one or a wrong one (who guesses learns nothing)."""
         answer, _ = _NAMES[status]
         found = self._server.credentials(request.all(answer))
         if found is None:
