@@ -381,6 +381,10 @@ class Phone:
         call.take_sdp(exchange.request.body)
         exchange.respond(200, now, call.sdp(call.remote_direction.reversed))
 
+    def on_info(self, session: InviteSession, exchange: ServerExchange, now: float) -> None:
+        self.calls[session].offers.append(exchange.request)
+        exchange.respond(200, now)
+
     def on_exchange(self, session: InviteSession, exchange: ClientExchange, now: float) -> None:
         call = self.calls[session]
         if exchange.response is not None and 200 <= exchange.status < 300:

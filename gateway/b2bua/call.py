@@ -50,6 +50,10 @@ class CallPlan:
     tags: dict[str, object] = field(default_factory=dict)
 
 
+INFO_TYPES = ("application/dtmf-relay", "application/dtmf")
+"""What an INFO may carry from leg to leg: keys pressed."""
+
+
 class CallHost(Protocol):
     """What a call needs from the table of calls."""
 
@@ -414,6 +418,16 @@ class Call:
         asked = other.send_offer(method, now, offer, self._passed_on(exchange.request))
         self._pending[asked] = exchange
 
+    def on_info(self, session: InviteSession, exchange: ServerExchange, now: float) -> None:
+        """DTMF in an INFO passes to the other leg; no other INFO package does (RFC 6086 §4.2.2: 415 says which)."""
+        other, request = self.other(session), exchange.request
+        if self.ended or other is None or other.dialog is None:
+            exchange.respond(481, now)
+        elif request.content_type not in INFO_TYPES or len(request.body) > 1024:
+            exchange.respond(415, now, headers=(("accept", ", ".join(INFO_TYPES)),))
+        else:
+            self._pending[other.send_info(request.content_type, request.body, now)] = exchange
+
     def on_exchange(self, session: InviteSession, exchange: ClientExchange, now: float) -> None:
         """The other leg's final response to what was relayed to it."""
         asked = self._pending.pop(exchange, None)
@@ -421,6 +435,9 @@ class Call:
         if asked is None or self.bridge is None:
             if success and exchange.method == "INVITE":
                 exchange.ack(now)
+            return
+        if exchange.method == "INFO":
+            asked.respond(exchange.status, now)
             return
         if not success:
             self.bridge.rollback()

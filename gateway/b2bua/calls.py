@@ -27,6 +27,7 @@ from gateway.sip.errors import SipError
 from gateway.sip.flow import Flow
 from gateway.sip.invite import InviteSession
 from gateway.sip.message import Request
+from gateway.sip.offer_answer import address_families
 from gateway.sip.sdp import SdpError
 from gateway.sip.transaction import ServerTransaction
 from gateway.sip.uri import display_quoted, ip_version
@@ -230,8 +231,9 @@ class CallTable:
         self, plan: CallPlan, caller: Caller, gated: Gated | None, request: Request, flow: Flow, target: Target
     ) -> MediaBridge:
         """Open the media session. Raises MediaError."""
-        caller_host = self._media_host(flow.local_host)
-        callee_host = self._media_host(target.host)
+        offered = min(address_families(request.body), default=0) if request.body else 0
+        caller_host = self._media_host(offered or ip_version(flow.local_host))
+        callee_host = self._media_host(ip_version(target.host))
         inbound = plan.caller_side is Side.PROSPECT
         session = self._media.open(
             agent_host=callee_host if inbound else caller_host,
@@ -246,9 +248,8 @@ class CallTable:
         )
         return MediaBridge(session, self.settings.media_advertise, self.agent.choose)
 
-    def _media_host(self, near: str) -> str:
-        """The media address of the same IP family as ``near``, else the first."""
-        version = ip_version(near)
+    def _media_host(self, version: int) -> str:
+        """The media address of an IP family, else the first that there is."""
         hosts = self.settings.media_hosts
         return next((host for host in hosts if ip_version(host) == version), hosts[0])
 

@@ -60,12 +60,15 @@ class SessionUser(Protocol):
     def on_offer(self, session: InviteSession, exchange: ServerExchange, now: float) -> None:
         """A re-INVITE or UPDATE; ``exchange.respond`` is due."""
 
+    def on_info(self, session: InviteSession, exchange: ServerExchange, now: float) -> None:
+        """An INFO (RFC 6086); ``exchange.respond`` is due."""
+
     def on_exchange(self, session: InviteSession, exchange: ClientExchange, now: float) -> None:
-        """The final response (``exchange.response``, None for 408/503 of our own) to our re-INVITE or UPDATE."""
+        """The final response (``exchange.response``, None for 408/503 of our own) to our re-INVITE, UPDATE or INFO."""
 
 
 class ServerExchange:
-    """A re-INVITE or UPDATE that came from the far end."""
+    """A re-INVITE, UPDATE or INFO that came from the far end."""
 
     __slots__ = ("_session", "_transaction", "acked", "deadlines", "interval", "request", "sent")
 
@@ -104,7 +107,7 @@ class ServerExchange:
 
 
 class ClientExchange:
-    """A re-INVITE or UPDATE of ours."""
+    """A re-INVITE, UPDATE or INFO of ours."""
 
     __slots__ = ("_session", "ack_sent", "method", "response", "status", "tag", "transaction", "tried")
 
@@ -502,6 +505,8 @@ class InviteSession:
             self._receive_bye(transaction, request, now)
         elif request.method in ("INVITE", "UPDATE"):
             self._receive_offer(transaction, request, now)
+        elif request.method == "INFO":
+            self._receive_info(transaction, request, now)
         else:
             raise SipError(405, headers=(("allow", self.agent.allow),))
 
@@ -540,8 +545,26 @@ class InviteSession:
         if self.user is not None:
             self.user.on_offer(self, exchange, now)
 
+    def _receive_info(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        if self.terminated or self.dialog is None or self.user is None:
+            raise SipError(481)
+        self.dialog.accept(request)
+        self.user.on_info(self, ServerExchange(self, transaction), now)
+
+    def send_info(self, content_type: str, body: bytes, now: float) -> ClientExchange:
+        """Send an INFO; it collides with nothing. The end comes through ``on_exchange``."""
+        assert self.dialog is not None
+        exchange = ClientExchange(self, "INFO")
+        request = self.dialog.request("INFO")
+        self.agent.sign(request)
+        request.headers.append(("content-type", content_type))
+        request.body = body
+        exchange.transaction = self.agent.send_in_dialog(self, self.dialog, request, now, exchange)
+        return exchange
+
     def server_exchange_done(self, exchange: ServerExchange, status: int) -> None:
-        self._offered = None
+        if self._offered is exchange:
+            self._offered = None
         if exchange.method == "INVITE" and 200 <= status < 300:
             self._unacked = exchange
 
@@ -588,7 +611,7 @@ class InviteSession:
             if exchange.method == "INVITE" and 200 <= status < 300:
                 exchange.ack(now)
             return
-        if response is not None and 200 <= status < 300 and self.dialog is not None:
+        if response is not None and 200 <= status < 300 and self.dialog is not None and exchange.method != "INFO":
             self.dialog.refresh_target(response)
         if self.user is not None:
             self.user.on_exchange(self, exchange, now)

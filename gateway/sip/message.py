@@ -18,7 +18,7 @@ from gateway.sip.uri import NameAddr, Params, bracketed, parse_hostport, parse_p
 MAX_MESSAGE = 65535
 MAX_HEADERS = 512
 MAGIC_COOKIE = "z9hG4bK"
-METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "UPDATE")
+METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "INFO", "OPTIONS", "REGISTER", "UPDATE")
 """What the gateway implements, in the order of its Allow header."""
 
 _COMPACT = {

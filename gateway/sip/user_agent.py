@@ -161,7 +161,7 @@ class UserAgent:
             self.handler.on_register(transaction, request, now)
         elif request.method == "OPTIONS":
             self.respond(transaction, 200, now, (("allow", self.allow), ("accept", "application/sdp")))
-        elif request.method in ("BYE", "UPDATE"):
+        elif request.method in ("BYE", "INFO", "UPDATE"):
             raise SipError(481)
         else:
             raise SipError(405 if request.method in _KNOWN else 501, headers=(("allow", self.allow),))
@@ -355,4 +355,4 @@ class UserAgent:
         return len(self._dialogs)
 
 
-_KNOWN = frozenset({"INFO", "MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE"})
+_KNOWN = frozenset({"MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE"})

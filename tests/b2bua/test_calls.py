@@ -272,6 +272,20 @@ async def test_update_changes_the_session(lab: Lab) -> None:
     call.hang_up()
 
 
+async def test_dtmf_in_info_is_relayed_and_other_info_refused(lab: Lab) -> None:
+    agent, carrier = await two(lab)
+    call = await agent.call(lab.uri())
+    far = await taken(carrier)
+    agent.act(lambda now: call.session.send_info("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n", now))
+    assert (await call.exchanges.get()).status == 200
+    assert far.offers[-1].body == b"Signal=5\r\nDuration=160\r\n"
+    agent.act(lambda now: call.session.send_info("text/plain", b"hush", now))
+    assert (await call.exchanges.get()).status == 415
+    assert len(far.offers) == 1
+    call.hang_up()
+    await ended(far)
+
+
 async def test_an_unchanged_offer_is_answered_here(lab: Lab) -> None:
     agent, carrier = await two(lab)
     call = await agent.call(lab.uri())
