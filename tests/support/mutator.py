@@ -157,6 +157,13 @@ def packet_mutations(seed: int, count: int) -> Iterator[bytes]:
     return _mutated(seed, count, _PACKETS, _RTP, (oversize,))
 
 
+def mutate(random: Random, data: bytes) -> bytes:
+    """``data``, a SIP message, changed in one way or in several; at most 65,535 bytes."""
+    for _ in range(1 if random.random() < 0.8 else 3):
+        data = random.choice(_SIP)(random, data)
+    return data[:MAX_DATAGRAM]
+
+
 def stream_mutations(seed: int, count: int) -> Iterator[list[bytes]]:
     """``count`` TCP streams: messages, some of them mutated, with keep-alives, cut and joined anywhere."""
     random = Random(seed)
