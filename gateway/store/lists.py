@@ -1,0 +1,200 @@
+"""Dialing lists: the prospect's state by number, imported from CSV files of any length in bounded memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import Connection, delete, func, select
+
+from gateway.store import changes
+from gateway.store.database import Database
+from gateway.store.errors import NotFound, StoreError
+from gateway.store.numbers import e164
+from gateway.store.tables import dialing_list, organizations
+
+_CHUNK = 20_000
+_BAD_ROWS_NAMED = 20
+_DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that can't be imported; ``line`` counts from 1, the header included."""
+
+    line: int
+    column: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.column}: {self.problem}"
+
+
+@dataclass(slots=True)
+class Import:
+    """What an import found: good rows, bad rows (the first of them named)."""
+
+    good: int = 0
+    bad: int = 0
+    named: list[BadRow] = field(default_factory=list)
+
+    def note(self, row: BadRow) -> None:
+        self.bad += 1
+        if len(self.named) < _BAD_ROWS_NAMED:
+            self.named.append(row)
+
+
+Progress = Callable[[int], None]
+"""Called now and then with how many bytes of the file have been read, or rows written."""
+
+
+def check(path: Path, region: Callable[[str], str | None], spool: IO[str], progress: Progress) -> Import:
+    """Read a CSV file and write its good rows, ``number<TAB>state`` normalised, to ``spool``.
+
+    ``region`` turns a state as people write it into ISO 3166-2 (None: unknown). The header names the columns ``number``
+    and ``state``, any case, among others; comma, semicolon, tab or ``|`` separate. A row without a state is bad: it
+    says nothing, and would leave an older state of that number standing. Raises StoreError when it is no such file.
+    """
+    found = Import()
+    states: dict[str, str | None] = {}
+    try:
+        with path.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+            rows, number_at, state_at = _open_csv(path, file)
+            for count, row in enumerate(rows):
+                if count % _CHUNK == 0:
+                    progress(raw.tell())
+                if not row:
+                    continue
+                number = row[number_at] if number_at < len(row) else ""
+                state = row[state_at] if state_at < len(row) else ""
+                key = e164(number)
+                if key is None:
+                    problem = f"{number[:40]!r} is not a telephone number" if number.strip() else "is empty"
+                    found.note(BadRow(rows.line_num, "number", problem))
+                    continue
+                if state not in states:
+                    if len(states) > 10_000:
+                        states.clear()
+                    states[state] = region(state.strip()) if state.strip() else None
+                iso = states[state]
+                if iso is None:
+                    problem = f"{state[:40]!r} is not a state" if state.strip() else "is empty"
+                    found.note(BadRow(rows.line_num, "state", problem))
+                    continue
+                found.good += 1
+                spool.write(f"{key}\t{iso}\n")
+            progress(raw.tell())
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{path}: not UTF-8 text ({error.reason}, byte {error.start})") from None
+    except csv.Error as error:
+        raise StoreError(f"{path}: {error}") from None
+    return found
+
+
+def _open_csv(path: Path, file: IO[str]) -> tuple[Any, int, int]:
+    """A reader past its header, and where the two columns are."""
+    header_line = file.readline()
+    delimiter = max(_DELIMITERS, key=header_line.count)
+    file.seek(0)
+    rows = csv.reader(file, delimiter=delimiter, strict=True)
+    header = [name.strip().lower() for name in next(rows, [])]
+    for name in ("number", "state"):
+        if header.count(name) != 1:
+            has = "no" if name not in header else "more than one"
+            raise StoreError(
+                f"{path}: line 1: the header has {has} column {name!r} (it has: {', '.join(header)[:200]})"
+            )
+    return rows, header.index("number"), header.index("state")
+
+
+class DialingLists:
+    """Reads and replaces dialing lists. Every method may raise StoreError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def store(self, organization: str, spool: IO[str], *, replace: bool, progress: Progress) -> int:
+        """Store what ``check`` wrote to ``spool``, in one transaction; a number's last row wins. ``replace``: what
+        was there before is removed. Returns the number of rows read. Raises NotFound for an unknown organization."""
+
+        def work(connection: Connection) -> int:
+            query = select(organizations.c.slug).where(organizations.c.slug == organization)
+            if connection.execute(query).first() is None:
+                raise NotFound(
+                    f"there is no organization {organization}; make it with: twoparty organization add {organization}"
+                )
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA cache_size=-131072")  # 128 MiB for this connection
+            if replace:
+                connection.execute(delete(dialing_list).where(dialing_list.c.organization == organization))
+            statement = _upsert(connection)
+            done = 0
+            spool.seek(0)
+            for chunk in _chunks(spool, organization):
+                connection.execute(statement, chunk)
+                done += len(chunk)
+                progress(done)
+            changes.bump(connection)
+            return done
+
+        return await self._database.write(work)
+
+    async def count(self, organization: str | None = None) -> dict[str, int]:
+        """Numbers by organization."""
+        query = select(dialing_list.c.organization, func.count()).group_by(dialing_list.c.organization)
+        if organization is not None:
+            query = query.where(dialing_list.c.organization == organization)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return {row[0]: row[1] for row in rows}
+
+    async def show(self, number: str) -> dict[str, str]:
+        """The state of ``number`` by organization. Raises StoreError for what is not a number."""
+        key = e164(number)
+        if key is None:
+            raise StoreError(f"{number!r} is not a telephone number")
+
+        def work(connection: Connection) -> dict[str, str]:
+            slugs = select(organizations.c.slug).scalar_subquery()
+            query = select(dialing_list.c.organization, dialing_list.c.state).where(
+                dialing_list.c.organization.in_(slugs), dialing_list.c.number == key
+            )
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+        return await self._database.read(work)
+
+
+def spool_file() -> IO[str]:
+    """A temporary file to ``check`` into: the database is locked only while good rows are written."""
+    return tempfile.TemporaryFile("w+", encoding="ascii", newline="\n")
+
+
+def _chunks(spool: IO[str], organization: str) -> Iterator[list[dict[str, str]]]:
+    while lines := list(islice(spool, _CHUNK)):
+        rows = []
+        for line in lines:
+            number, state = line.rstrip("\n").split("\t")
+            rows.append({"organization": organization, "number": number, "state": state})
+        yield rows
+
+
+def _upsert(connection: Connection) -> Any:
+    statement: Any
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        statement = postgresql.insert(dialing_list)
+    else:
+        from sqlalchemy.dialects import sqlite
+
+        statement = sqlite.insert(dialing_list)
+    return statement.on_conflict_do_update(
+        index_elements=["organization", "number"], set_={"state": statement.excluded.state}
+    )

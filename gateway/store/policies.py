@@ -1,0 +1,111 @@
+"""Policies with their versions: appended, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from gateway.consent.policy import Policy, PolicyError
+from gateway.store import changes
+from gateway.store.database import Database
+from gateway.store.errors import Conflict, NotFound, StoreError
+from gateway.store.records import OrganizationPolicy
+from gateway.store.tables import organizations, policies
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """One stored version: ``settings`` as they were stored."""
+
+    organization: str
+    version: int
+    settings: Mapping[str, Any]
+    created_at: datetime
+    created_by: str
+
+
+def latest(connection: Connection, organization: str) -> OrganizationPolicy:
+    """The policy in force; the defaults as version 0 where none was set. Raises StoreError, naming what is wrong."""
+    query = select(policies.c.version, policies.c.settings).where(policies.c.organization == organization)
+    row = connection.execute(query.order_by(policies.c.version.desc()).limit(1)).first()
+    return readable(organization, *row) if row is not None else readable(organization, 0, {})
+
+
+def readable(organization: str, version: int, settings: Mapping[str, Any]) -> OrganizationPolicy:
+    """Stored settings as a Policy. Raises StoreError."""
+    try:
+        return OrganizationPolicy(organization, version, Policy.from_mapping(settings, version=version))
+    except PolicyError as error:
+        raise StoreError(f"policy version {version} of {organization} can't be understood: {error}") from error
+
+
+class Policies:
+    """Reads and appends policy versions. Every method may raise StoreError."""
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._now = now
+
+    async def current(self, organization: str) -> OrganizationPolicy:
+        """The policy in force. Raises NotFound for an unknown organization."""
+        return await self._database.read(lambda connection: _current(connection, organization))
+
+    async def get(self, organization: str, version: int) -> OrganizationPolicy:
+        """A stored version (0: the defaults). Raises NotFound."""
+        if version == 0:
+            return readable(organization, 0, {})
+        for found in await self.versions(organization):
+            if found.version == version:
+                return readable(organization, version, found.settings)
+        raise NotFound(f"{organization} has no policy version {version}")
+
+    async def versions(self, organization: str) -> list[PolicyVersion]:
+        """All stored versions, the newest first."""
+        query = select(policies).where(policies.c.organization == organization).order_by(policies.c.version.desc())
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [PolicyVersion(*row) for row in rows]
+
+    async def append(self, organization: str, policy: Policy, *, after: int, by: str) -> int:
+        """Store ``policy`` as the version that follows ``after``; returns its number.
+
+        Raises Conflict when ``after`` is not the newest any more, NotFound for an unknown organization.
+        """
+        row = {
+            "organization": organization,
+            "version": after + 1,
+            "settings": dict(policy.to_mapping()),
+            "created_at": self._now(),
+            "created_by": by,
+        }
+
+        def work(connection: Connection) -> None:
+            if _current_version(connection, organization) != after:
+                raise Conflict(f"the policy of {organization} was changed by somebody else meanwhile; look again")
+            connection.execute(insert(policies), row)
+            changes.bump(connection)
+
+        await self._database.write(work)
+        return after + 1
+
+
+def _require(connection: Connection, organization: str) -> None:
+    query = select(organizations.c.slug).where(organizations.c.slug == organization)
+    if connection.execute(query).first() is None:
+        raise NotFound(
+            f"there is no organization {organization}; make it with: twoparty organization add {organization}"
+        )
+
+
+def _current(connection: Connection, organization: str) -> OrganizationPolicy:
+    _require(connection, organization)
+    return latest(connection, organization)
+
+
+def _current_version(connection: Connection, organization: str) -> int:
+    _require(connection, organization)
+    query = select(policies.c.version).where(policies.c.organization == organization)
+    return connection.execute(query.order_by(policies.c.version.desc()).limit(1)).scalar() or 0
