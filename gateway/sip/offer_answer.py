@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -28,6 +29,7 @@ from gateway.sip.sdp import (
     Origin,
     SdpError,
     SessionDescription,
+    codecs_of,
 )
 from gateway.sip.uri import ip_version
 
@@ -72,10 +74,7 @@ class Stream:
 
     def codecs(self) -> dict[int, Codec]:
         """Payload type to codec, for those that are known."""
-        return self._media().codecs()
-
-    def _media(self) -> Media:
-        return Media("audio", 0, "RTP/AVP", tuple(map(str, self.payload_types)), attributes=self.attributes)
+        return codecs_of(self.payload_types, self.attributes)
 
     def with_direction(self, direction: Direction) -> Stream:
         return replace(self, direction=direction)
@@ -93,6 +92,15 @@ class FarEnd:
 
     rtp: HostPort | None = None
     rtcp: HostPort | None = None
+
+
+@lru_cache(maxsize=4096)
+def _reach(host: str) -> int:
+    """By which IP version (4, 6) a literal can be reached; 0: the unspecified address, -1: multicast or broadcast."""
+    address = ip_address(host)
+    if address.is_unspecified:
+        return 0
+    return -1 if address.is_multicast or host == "255.255.255.255" else address.version
 
 
 def address_families(body: bytes) -> frozenset[int]:
@@ -256,15 +264,13 @@ class LegSdp:
         """An address that our side of this leg can send to, or the unspecified one of an old-style hold."""
         if host is None:
             return False
-        address = ip_address(host)
-        if address.is_unspecified:
-            return True
-        return not address.is_multicast and host != "255.255.255.255" and address.version == ip_version(self.host)
+        reach = _reach(host)
+        return reach == 0 or reach == ip_version(self.host)
 
     def _read(self, sdp: SessionDescription, index: int) -> _Remote:
         media = sdp.media[index]
         host = sdp.address(media)
-        held = host is not None and ip_address(host).is_unspecified
+        held = host is not None and _reach(host) == 0
         direction = sdp.direction(media)
         if held:
             # RFC 3264 §8.4: nothing is to be sent to it; the other leg learns it the modern way
@@ -275,7 +281,7 @@ class LegSdp:
         if held or host is None or media.port == 0:
             return _Remote(sdp, index, stream, FarEnd())
         rtcp = sdp.rtcp(media)
-        if rtcp is None or not self._reachable(rtcp[0]) or ip_address(rtcp[0]).is_unspecified:
+        if rtcp is None or not self._reachable(rtcp[0]) or _reach(rtcp[0]) == 0:
             rtcp = (host, min(media.port + 1, 65535))
         return _Remote(sdp, index, stream, FarEnd((host, media.port), rtcp))
 
@@ -360,13 +366,13 @@ class LegSdp:
     def _send(self, stream: Stream, layout: tuple[Media, ...], index: int) -> bytes:
         lines = [_declined(media) for media in layout]
         lines[index] = self._audio(stream, layout[index])
-        origin = replace(self._origin, host=self.host)
-        sdp = SessionDescription(origin, "-", self.host, media=tuple(lines))
-        previous = self._sent_sdp
-        if previous is not None and sdp != replace(previous, origin=origin):
+        media, previous = tuple(lines), self._sent_sdp
+        if previous is None:
+            self._origin = replace(self._origin, host=self.host)
+        elif (previous.media, previous.connection) != (media, self.host):
             # RFC 3264 §8; a number that was once on the wire, in an offer that was rejected even, is not used again
-            self._origin = origin = replace(origin, version=origin.version + 1)
-        self._sent_sdp = replace(sdp, origin=origin)
+            self._origin = replace(self._origin, version=self._origin.version + 1, host=self.host)
+        self._sent_sdp = SessionDescription(self._origin, "-", self.host, media=media)
         return bytes(self._sent_sdp)
 
     def _audio(self, stream: Stream, line: Media) -> Media:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from gateway.sip.errors import SipError
@@ -21,6 +22,8 @@ MAX_SIZE: Final = 65_535
 MAX_LINES: Final = 2_000
 MAX_MEDIA: Final = 64
 MAX_FORMATS: Final = 256
+_OFTEN: Final = 4096
+"""Up to this size a description is parsed once only, however often it comes: in a 183 and the 200, in refreshes."""
 
 _NUMBER: Final = re.compile(r"[0-9]{1,20}\Z")
 _TOKEN: Final = re.compile(r"[\x21\x23-\x27\x2a\x2b\x2d\x2e\x30-\x39\x41-\x5a\x5e-\x7e]+\Z")
@@ -133,18 +136,11 @@ class Media:
     @property
     def payload_types(self) -> tuple[int, ...]:
         """The formats that are RTP payload types (0..127), in order, each once."""
-        numbers = (int(f) for f in self.formats if _NUMBER.match(f))
-        return tuple(dict.fromkeys(n for n in numbers if n <= 127))
+        return _payload_types(self.formats)
 
     def codecs(self) -> dict[int, Codec]:
         """Payload type to codec, for those formats that have an rtpmap or a static meaning."""
-        mapped = _rtpmaps(self.attributes)
-        found = {}
-        for number in self.payload_types:
-            codec = mapped.get(number) or STATIC_CODECS.get(number)
-            if codec is not None:
-                found[number] = codec
-        return found
+        return codecs_of(self.payload_types, self.attributes)
 
     def fmtp(self, payload_type: int) -> str | None:
         """The format parameters of a payload type."""
@@ -187,7 +183,7 @@ class SessionDescription:
     @classmethod
     def parse(cls, data: bytes) -> SessionDescription:
         """Raises SdpError."""
-        return _parse(data)
+        return _parse_again(data) if len(data) <= _OFTEN else _parse(data)
 
     def __bytes__(self) -> bytes:
         lines = ["v=0", str(self.origin), f"s={self.name or '-'}"]
@@ -253,6 +249,24 @@ def _attribute(attributes: Attributes, name: str) -> str | None:
     return None
 
 
+def codecs_of(payload_types: tuple[int, ...], attributes: Attributes) -> dict[int, Codec]:
+    """Payload type to codec, for those of ``payload_types`` that have an rtpmap or a static meaning."""
+    return dict(_codecs(payload_types, attributes))
+
+
+# the same few wordings come with every call
+@lru_cache(maxsize=512)
+def _codecs(payload_types: tuple[int, ...], attributes: Attributes) -> tuple[tuple[int, Codec], ...]:
+    mapped = {**STATIC_CODECS, **_rtpmaps(attributes)}
+    return tuple((number, mapped[number]) for number in payload_types if number in mapped)
+
+
+@lru_cache(maxsize=512)
+def _payload_types(formats: tuple[str, ...]) -> tuple[int, ...]:
+    numbers = (int(text) for text in formats if _NUMBER.match(text))
+    return tuple(dict.fromkeys(number for number in numbers if number <= 127))
+
+
 def _rtpmaps(attributes: Attributes) -> dict[int, Codec]:
     found: dict[int, Codec] = {}
     for name, value in attributes:
@@ -268,6 +282,9 @@ def _whole(text: str | None) -> int | None:
 
 
 # -- parsing ---------------------------------------------------------------------------------------------------------
+
+
+_MediaLine = tuple[str, int, str, tuple[str, ...], int]
 
 
 class _Section:
@@ -308,7 +325,7 @@ def _parse(data: bytes) -> SessionDescription:
         raise SdpError("Session description has too many lines")
     session = _Section()
     header: dict[str, str] = {}
-    sections: list[tuple[Media, _Section]] = []
+    sections: list[tuple[_MediaLine, _Section]] = []
     section = session
     for line in lines:
         kind, equals, value = line.strip().partition("=")
@@ -327,7 +344,12 @@ def _parse(data: bytes) -> SessionDescription:
     return _assemble(header, session, sections)
 
 
-def _assemble(header: dict[str, str], session: _Section, sections: list[tuple[Media, _Section]]) -> SessionDescription:
+_parse_again = lru_cache(maxsize=256)(_parse)
+
+
+def _assemble(
+    header: dict[str, str], session: _Section, sections: list[tuple[_MediaLine, _Section]]
+) -> SessionDescription:
     if header.get("v", "0") != "0":
         raise SdpError("Session description version not supported")
     if not header and not sections:
@@ -341,8 +363,8 @@ def _assemble(header: dict[str, str], session: _Section, sections: list[tuple[Me
         " ".join(timing) if len(timing) == 2 and all(map(_NUMBER.match, timing)) else "0 0",
         tuple(session.attributes),
         tuple(
-            replace(m, connection=s.connection, bandwidth=tuple(s.bandwidth), attributes=tuple(s.attributes))
-            for m, s in sections
+            Media(kind, port, protocol, formats, s.connection, tuple(s.bandwidth), tuple(s.attributes), count)
+            for (kind, port, protocol, formats, count), s in sections
         ),
     )
 
@@ -365,7 +387,8 @@ def _connection(text: str) -> str:
     return host if host and parts[1].upper() == f"IP{ip_version(host)}" else ""
 
 
-def _media_line(text: str) -> Media:
+def _media_line(text: str) -> _MediaLine:
+    """Kind, port, protocol, formats, number of ports."""
     parts = text.split()
     if len(parts) < 4:
         raise SdpError("Bad m= line")
@@ -378,4 +401,4 @@ def _media_line(text: str) -> Media:
     if not formats or not _TOKEN.match(parts[0]) or not all(_TOKEN.match(p) for p in parts[2].split("/")):
         raise SdpError("Bad m= line")
     ports = int(count) if _NUMBER.match(count) else 1
-    return Media(parts[0].lower(), int(number), parts[2].upper(), tuple(formats), port_count=max(1, min(ports, 32768)))
+    return parts[0].lower(), int(number), parts[2].upper(), tuple(formats), max(1, min(ports, 32768))
