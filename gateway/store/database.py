@@ -61,16 +61,16 @@ class Database:
     def _run(self, work: Callable[[Connection], T], write: bool) -> T:
         try:
             if write:
-                with self.transaction() as connection:
+                with _writing(self.engine).begin() as connection:
                     return work(connection)
             with self.engine.connect() as connection:
                 return work(connection)
         except SQLAlchemyError as error:
             raise explained(error) from error
 
-    def transaction(self) -> Any:
-        """A context manager: a connection in a write transaction, committed at the end (for the store's threads)."""
-        return _writing(self.engine).begin()
+    def writer(self) -> Connection:
+        """A connection whose transactions are for writing (for the store's threads)."""
+        return _writing(self.engine).connect()
 
     async def close(self) -> None:
         """Wait for what runs; close the connections."""

@@ -153,8 +153,9 @@ _RECORDING = (
 
 
 def _recording(row: tuple[Any, ...]) -> RecordingRow:
-    *columns, problems, finished_at = row
-    return RecordingRow(*columns, problems=tuple(problems), finished_at=finished_at)
+    values = dict(zip(RecordingRow.__slots__, row, strict=True))
+    values["problems"] = tuple(values["problems"])
+    return RecordingRow(**values)
 
 
 def _filtered(query: Select[Any], wanted: CallFilter, time: Any) -> Select[Any]:
