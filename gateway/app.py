@@ -158,7 +158,7 @@ def _media(settings: Settings) -> NativeMediaEngine:
     media = settings.media
     return NativeMediaEngine(
         Recorder(settings.recording.root, step_seconds=settings.recording.step_seconds),
-        ports=(media.port_min, media.port_max),
+        port_range=(media.port_min, media.port_max),
         workers=media.workers,
         ring_bytes=media.ring_bytes,
         quarantine_seconds=media.port_quarantine_seconds,

@@ -25,6 +25,9 @@ from rich.table import Table
 
 from config.settings import Settings, load
 from gateway.app import Gateway, StartError
+from gateway.consent.policy import Policy
+from gateway.sip.digest import ha1
+from gateway.store.accounts import Ha1
 from gateway.telemetry import configure_logging
 from scripts.phone import Phone, PhoneCall
 
@@ -113,16 +116,17 @@ def demo_settings(directory: Path, carrier_port: int) -> Settings:
 async def prepare(
     gateway: Gateway, organization: str, username: str, password: str, never_record: tuple[str, ...] = ()
 ) -> None:
-    """An organization with one agent in Texas, and its policy."""
-    store = gateway.store
-    await store.ensure_organization(organization, "Demo")
+    """An organization with one agent in Texas, and its policy; what is there already stays as it is."""
+    store, realm = gateway.store, gateway.settings.sip.realm
     if await store.directory.agent(username) is None:
-        await store.add_user(
-            username, organization=organization, realm=gateway.settings.sip.realm, password=password,
+        hashes = [ha1(username, realm, password, algorithm) for algorithm in ("MD5", "SHA-256")]
+        await store.accounts.add_user(
+            username, organization, credential=Ha1(realm, *hashes), create_organization=True, display_name="Demo agent",
             country="US", state="US-TX",
         )  # fmt: skip
     if never_record:
-        await store.set_policy(organization, {"never_record": {"enabled": True, "states": list(never_record)}})
+        policy = Policy.from_mapping({"never_record": {"enabled": True, "states": list(never_record)}})
+        await store.policies.append(organization, policy, after=0, by="demo")
 
 
 def read_back(root: Path, scene: Scene) -> Shown:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.sip.offer_answer import FarEnd, HostPort, LegSdp
 from gateway.sip.sdp import SdpError
-from media.engine import Address, Codec, MediaSession, Side
+from media.engine import Address, Codec, MediaError, MediaSession, Side
 
 
 class MediaBridge:
@@ -87,9 +87,17 @@ class MediaBridge:
             if self._applied.get(side) == now:
                 continue
             self._applied[side] = now
-            self.media.set_remote(side, _address(leg.far_end.rtp), _address(leg.far_end.rtcp))
+            self._send_to(side, leg.far_end)
             self.media.set_codecs(side, {pt: Codec(c.name, c.clock_rate, c.channels) for pt, c in leg.codecs.items()})
         self._mark_holds()
+
+    def _send_to(self, side: Side, far_end: FarEnd) -> None:
+        """A far end that can't be sent to (our own port, say) is sent nothing; the call goes on."""
+        try:
+            self.media.set_remote(side, _address(far_end.rtp), _address(far_end.rtcp))
+        except MediaError as error:
+            self.media.set_remote(side, None)
+            self.media.mark("unusable far end", leg=side.name.lower(), error=str(error))
 
     def _mark_holds(self) -> None:
         for side in Side:
