@@ -484,7 +484,7 @@ class Call:
                 raise SdpError("no answer in the ACK")
             answer = self.bridge.answer_from(self.side_of(session), request.body)
         except SdpError as error:
-            ack(now, b"")
+            ack(now, self.bridge.refuse_offer_of(self.side_of(session).other))
             self.hang_up(Kind.FAILED, now, str(error))
             return
         ack(now, answer)

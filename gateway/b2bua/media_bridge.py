@@ -65,6 +65,13 @@ class MediaBridge:
         self._apply()
         return answer
 
+    def refuse_offer_of(self, side: Side) -> bytes:
+        """An answer for ``side`` that declines its offer, where nobody else will answer it; b"" when none is open."""
+        try:
+            return self._legs[side].refuse()
+        except SdpError:
+            return b""
+
     def rollback(self) -> None:
         """The open offer was rejected: everything stays as it was (RFC 3264 §8)."""
         for leg in self._legs.values():

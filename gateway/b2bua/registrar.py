@@ -87,7 +87,7 @@ class Registrar:
         for value in values:
             contact = NameAddr.parse(value)
             uri = contact.uri
-            if uri.scheme != "sip":
+            if uri.scheme != "sip" or uri.headers:
                 raise ParseError("Bad Contact")
             own = contact.param("expires")
             seconds = expires if own is None else _seconds(own, expires)

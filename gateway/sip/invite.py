@@ -328,7 +328,8 @@ class InviteSession:
         try:
             self.dialog = Dialog.of_client(self.invite, response, self.flow)
         except ParseError:
-            return  # cannot be ACKed; the far end will give up after 64*T1
+            self._rejected(502, None, now)  # it can't be ACKed; the far end gives up after 64*T1
+            return
         self.agent.timers.stop(self)
         self.agent.remember(self.dialog, self)
         self.state = SessionState.ANSWERED
@@ -341,6 +342,8 @@ class InviteSession:
         try:
             dialog = Dialog.of_client(self.invite, response, self.flow)
         except ParseError:
+            if self.dialog is None and not self.terminated:
+                self._rejected(487, None, now)
             return
         self._acks[tag] = self.send_ack(self.invite.cseq[0], dialog=dialog)
         self._bye_in(dialog, now)

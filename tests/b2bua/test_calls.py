@@ -515,6 +515,26 @@ async def test_unusable_sdp_in_the_answer_ends_both_legs(lab: Lab) -> None:
     await ended(await taken(carrier))
 
 
+async def test_an_ack_without_the_answer_ends_both_legs(lab: Lab) -> None:
+    agent, carrier = await two(lab)
+    agent.on_answer = lambda session, response, now: (session.ack(now), agent.calls[session].answered.set_result(None))
+    call = await agent.call(lab.uri(), late_offer=True)
+    await ended(await taken(carrier))
+    await ended(call)
+    await lab.idle()
+    assert lab.ending.termination == "failed"
+
+
+async def test_an_answer_that_cannot_be_acked_fails_the_call(lab: Lab) -> None:
+    agent, carrier = await two(lab)
+    carrier.agent.contact = lambda flow: "<sip:carrier@127.0.0.1:99999>"
+    with pytest.raises(CallFailed) as failure:
+        await agent.call(lab.uri())
+    assert failure.value.status == 502
+    await lab.idle()
+    await lab.until(lambda: lab.table.agent.dialog_count == 0)
+
+
 async def test_srtp_alone_is_not_acceptable(lab: Lab) -> None:
     agent, carrier = await two(lab)
     plain = PhoneCall.sdp
