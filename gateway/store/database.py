@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from gateway.store import migrations
 from gateway.store.errors import Conflict, StoreError
@@ -84,7 +84,7 @@ class Database:
 
 def explained(error: SQLAlchemyError) -> StoreError:
     """One line instead of SQLAlchemy's page with statement and parameters."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    cause = getattr(error, "orig", None) or error
     text = " ".join(str(cause).split()) or type(cause).__name__
     return Conflict(text) if isinstance(error, IntegrityError) else StoreError(f"database: {text}")
 

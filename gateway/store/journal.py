@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from gateway.store import rows
 from gateway.store.database import Database, explained
@@ -203,10 +203,8 @@ class Journal:
             with connection.begin():
                 rows.write(connection, [record for record, _ in entries])
             return [(future, None) for _, future in entries]
-        except (rows.Refused, IntegrityError, DataError):
-            return self._commit_singly(entries)
-        except StatementError as error:
-            if hasattr(error, "connection_invalidated"):  # the database's own complaint (DBAPIError)
+        except Exception as error:
+            if not _of_record(error):
                 raise
             return self._commit_singly(entries)
 
@@ -218,13 +216,20 @@ class Journal:
                 try:
                     with connection.begin_nested():
                         rows.write(connection, [record])
-                except (rows.Refused, IntegrityError, DataError) as error:
-                    refused[index] = _lost(record, str(error) if isinstance(error, rows.Refused) else str(error.orig))
-                except StatementError as error:
-                    if hasattr(error, "connection_invalidated"):
+                except Exception as error:
+                    if not _of_record(error):
                         raise
-                    refused[index] = _lost(record, str(error.orig))
+                    refused[index] = _lost(record, str(getattr(error, "orig", None) or error))
         return [(future, refused.get(index)) for index, (_, future) in enumerate(entries)]
+
+
+def _of_record(error: Exception) -> bool:
+    """Whether it is a record that is at fault (what it says can't be bound, or contradicts), not the database."""
+    if isinstance(error, IntegrityError | DataError):
+        return True
+    return not isinstance(error, SQLAlchemyError) or (
+        isinstance(error, StatementError) and not isinstance(error, DBAPIError)
+    )
 
 
 def _lost(record: Record, why: str) -> JournalError:

@@ -1,0 +1,231 @@
+"""Group commit, order, and databases that are locked, slow or gone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from gateway.store.database import Database
+from gateway.store.errors import JournalError
+from gateway.store.history import CallFilter
+from gateway.store.journal import Journal
+from gateway.store.store import Store
+from tests.support.store_records import NOW, decided, ended, recorded, sqlite_url, started
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    store = await Store.open(sqlite_url(tmp_path / "store.db"))
+    await store.accounts.add_organization("acme")
+    await store.close()
+    opened = await Database.open(sqlite_url(tmp_path / "store.db"))
+    yield opened
+    await opened.close()
+
+
+def _impatient(database: Database, **changed: Any) -> Journal:
+    """A journal that does not wait for a lock inside SQLite, so that its own patience is seen."""
+    event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=0"))
+    database.engine.dispose()
+    return Journal(database, linger=0, leisure=0, **changed)
+
+
+async def test_whole_call_is_there_when_its_futures_are_done(store: Store) -> None:
+    user = await store.accounts.add_user("alice", "acme")
+    store.journal.call_started(started("c1", user_id=user.agent.user_id))
+    await store.journal.decision_made(decided("c1"))
+    store.journal.call_ended(ended("c1"))
+    await store.journal.recording_stored(recorded("c1", problems=("disk full",)))
+    [call] = (await store.history.calls(CallFilter())).rows
+    assert (call.username, call.mode, call.reason, call.outcome) == ("alice", "both", "one_party", "complete")
+    assert (call.started_at, call.seconds, call.termination) == (NOW, 90.0, "completed")
+    [recording] = (await store.history.recordings(CallFilter(user="alice"))).rows
+    assert (recording.problems, recording.samples, recording.path) == (("disk full",), 720_000, call.path)
+    [decision] = await store.history.decisions("c1")
+    assert decision["answer"] == decided("c1").answer
+    assert decision["decided_at"] == NOW
+
+
+async def test_later_decision_is_the_one_that_the_call_shows(store: Store) -> None:
+    store.journal.call_started(started("c1"))
+    await store.journal.decision_made(decided("c1"))
+    await store.journal.decision_made(decided("c1", mode="none", reason="never_record_state"))
+    [call] = (await store.history.calls(CallFilter())).rows
+    assert (call.mode, call.reason) == ("none", "never_record_state")
+    assert [d["mode"] for d in await store.history.decisions("c1")] == ["both", "none"]
+
+
+async def test_what_queues_up_is_one_transaction(database: Database) -> None:
+    commits = 0
+
+    def count(_: object) -> None:
+        nonlocal commits
+        commits += 1
+
+    event.listen(database.engine, "commit", count)
+    journal = Journal(database)
+    futures = [journal.call_started(started(f"c{i}")) for i in range(500)]
+    futures += [journal.decision_made(decided(f"c{i}")) for i in range(400)]
+    await asyncio.gather(*futures)
+    assert commits == 1
+    assert journal.waiting == 0
+    await journal.close()
+
+
+async def test_one_bad_record_fails_alone(store: Store) -> None:
+    good = [store.journal.call_started(started(f"c{i}")) for i in range(5)]
+    bad = [
+        store.journal.call_started(started("c3")),
+        store.journal.call_started(started("x1", organization="nobody")),
+        store.journal.decision_made(decided("unheard-of")),
+        store.journal.call_ended(ended("unheard-of")),
+        store.journal.recording_stored(recorded("unheard-of")),
+        store.journal.decision_made(decided("c1", decided_at=datetime(2026, 1, 1))),
+        store.journal.decision_made(decided("c1", answer={"not": {"json"}})),
+        store.journal.call_started(started("x2", prospect_number="\udce9t\udce9")),
+        store.journal.recording_stored(recorded("c1", samples=1 << 70)),
+    ]
+    good.append(store.journal.decision_made(decided("c2")))
+    await asyncio.gather(*good)
+    results = await asyncio.gather(*bad, return_exceptions=True)
+    assert [type(result) for result in results] == [JournalError] * len(bad)
+    assert "unheard-of" in str(results[2])
+    assert len((await store.history.calls(CallFilter())).rows) == 5
+    assert (await store.history.calls(CallFilter(mode="both"))).rows[0].call_id == "c2"
+
+
+async def test_locked_database_is_waited_for(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    journal = _impatient(database)
+    writer = database.writer
+
+    def second() -> Any:
+        """The journal takes a new connection after a failure."""
+        monkeypatch.setattr(database, "writer", third)
+        return writer()
+
+    def third() -> Any:
+        loop.call_soon_threadsafe(tried.set)
+        return writer()
+
+    monkeypatch.setattr(database, "writer", second)
+    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        future = journal.call_started(started("c1"))
+        await asyncio.wait_for(tried.wait(), 5)
+        assert not future.done()
+        other.execute("ROLLBACK")
+        await asyncio.wait_for(future, 5)
+    await journal.close()
+
+
+async def test_lock_that_outlasts_patience_fails_the_record_and_not_the_next(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = _impatient(database, patience=0.0)
+    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="CallStarted of call c1 was not stored: database: database is locked"):
+            await journal.call_started(started("c1"))
+        other.execute("ROLLBACK")
+    assert "c1" in capsys.readouterr().out
+    await journal.call_started(started("c2"))
+    await journal.close()
+
+
+async def test_order_is_kept_while_the_database_is_locked(database: Database, tmp_path: Path) -> None:
+    journal = _impatient(database, group=2)
+    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        futures = []
+        for i in range(10):
+            futures += [journal.call_started(started(f"c{i}")), journal.decision_made(decided(f"c{i}"))]
+            await asyncio.sleep(0)
+            futures += [journal.call_ended(ended(f"c{i}")), journal.recording_stored(recorded(f"c{i}"))]
+        other.execute("ROLLBACK")
+    await asyncio.gather(*futures)
+    await journal.close()
+
+
+async def test_broken_database_fails_records_and_recovers(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(database, linger=0, patience=0.0)
+    writer = database.writer
+
+    def broken() -> Any:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(database, "writer", broken)
+    with pytest.raises(JournalError, match="a defect"):
+        await journal.call_started(started("c1"))
+    monkeypatch.setattr(database, "writer", writer)
+    await journal.call_started(started("c2"))
+    await journal.close()
+
+
+async def test_queue_is_bounded(database: Database) -> None:
+    journal = Journal(database, capacity=3)
+    futures = [journal.call_started(started(f"c{i}")) for i in range(4)]
+    with pytest.raises(JournalError, match="3 records wait already"):
+        await futures.pop()
+    await asyncio.gather(*futures)
+    await journal.call_started(started("c9"))
+    await journal.close()
+
+
+async def test_close_writes_what_waits_and_refuses_what_follows(database: Database) -> None:
+    journal = Journal(database, linger=3600, leisure=3600)
+    future = journal.call_started(started("c1"))
+    await journal.close()
+    assert future.done()
+    assert future.exception() is None
+    with pytest.raises(JournalError, match="closed"):
+        await journal.call_started(started("c2"))
+    await journal.close()
+
+
+async def test_close_does_not_wait_for_a_lock_for_ever(database: Database, tmp_path: Path) -> None:
+    journal = _impatient(database, closing_patience=0.0)
+    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        future = journal.call_started(started("c1"))
+        await asyncio.wait_for(journal.close(), 5)
+        other.execute("ROLLBACK")
+    assert isinstance(future.exception(), JournalError)
+
+
+async def test_failed_future_that_nobody_fetches_says_nothing(database: Database) -> None:
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    journal = Journal(database, capacity=0)
+    journal.call_started(started("c1"))
+    gc.collect()
+    await asyncio.sleep(0)
+    assert said == []
+    await journal.close()
+
+
+async def test_cancelled_future_does_not_stop_its_record(store: Store) -> None:
+    store.journal.call_started(started("c1")).cancel()
+    await store.journal.decision_made(decided("c1"))
+    assert len((await store.history.calls(CallFilter())).rows) == 1
+
+
+async def test_no_thread_is_left(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    store = await Store.open(sqlite_url(tmp_path / "store.db"))
+    await store.accounts.add_organization("acme")
+    await store.journal.call_started(started("c1"))
+    await store.close()
+    assert {thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("store")} == set()
