@@ -15,6 +15,8 @@ import structlog
 from gateway.b2bua.identity import Caller
 from gateway.consent.engine import ConsentData, Decision, decide, engine_error
 from gateway.consent.facts import Facts
+from gateway.consent.jurisdictions import Jurisdictions
+from gateway.consent.places import AreaCodes
 from gateway.store.records import DecisionMade
 from gateway.store.store import Store
 
@@ -66,6 +68,11 @@ class ConsentGate:
     def store(self, gated: Gated) -> asyncio.Future[None]:
         """Write the decision down; capture waits for the future."""
         return self._store.journal.decision_made(gated.record)
+
+
+def load_data(area_codes: str, jurisdictions: str) -> ConsentData:
+    """The engine's reference data, out of the texts of its two files. Raises DataError."""
+    return ConsentData(AreaCodes.from_csv(area_codes), Jurisdictions.from_toml(jurisdictions))
 
 
 def _record(
