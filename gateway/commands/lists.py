@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from gateway.commands.common import ConfigOption, console, errors, fail
-from gateway.commands.storing import JsonOption, OrganizationOption, print_json, state_of, the_organization, with_store
+from gateway.commands.storing import JsonOption, OrganizationOption, print_json, the_organization, with_store
+from gateway.consent.places import parse_state
 from gateway.store.lists import Import, check, spool_file
 from gateway.store.store import Store
 
@@ -50,7 +51,7 @@ def import_(
         with spool_file() as spool:
             size = file.stat().st_size if file.is_file() else 0
             with _progress("reading", size) as progress:
-                found = check(file, state_of, spool, progress)
+                found = check(file, parse_state, spool, progress)
             if found.bad and not skip_bad:
                 return slug, found, False
             with _progress("storing", found.good) as progress:

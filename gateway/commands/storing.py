@@ -87,11 +87,11 @@ def time_of(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     unit = _UNITS.get(text[-1:])
-    if unit is not None and text[:-1].isascii() and text[:-1].isdigit() and len(text) < 8:
-        return datetime.now(UTC) - timedelta(**{unit: int(text[:-1])})
     try:
+        if unit is not None and text[:-1].isascii() and text[:-1].isdigit():
+            return datetime.now(UTC) - timedelta(**{unit: int(text[:-1])})
         found = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         fail(f"{option}: {text!r} is not a time; write 2026-01-31, 2026-01-31T12:00 or 12h")
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
@@ -99,10 +99,3 @@ def time_of(option: str, text: str | None) -> datetime | None:
 def when(time: datetime) -> str:
     """A time for a table, to the second."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def state_of(text: str) -> str | None:
-    """A state as people write it (ISO 3166-2, bare code, name) in ISO 3166-2; None: unknown."""
-    from gateway.consent.places import parse_state
-
-    return parse_state(text)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import phonenumbers
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from gateway.commands.common import ConfigOption, console, fail, settings_of
-from gateway.commands.storing import JsonOption, OrganizationOption, print_json, state_of, with_store
+from gateway.commands.storing import JsonOption, OrganizationOption, print_json, with_store
+from gateway.consent.places import parse_country, parse_state
 from gateway.sip.digest import ha1
 from gateway.store.accounts import Ha1, User
 from gateway.store.store import Store
@@ -35,9 +34,6 @@ RoleOption = Annotated[str | None, typer.Option("--role", help="agent, manager, 
 PasswordStdinOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the SIP password from the first line of standard input.")
 ]
-
-_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
-_TERRITORIES = ("PR", "VI", "GU", "AS", "MP")
 
 
 def register(root: typer.Typer) -> None:
@@ -201,16 +197,16 @@ def _agree(profile: dict[str, Any], current: User | None) -> None:
 
 
 def _country(text: str) -> str:
-    code = text.strip().upper()
-    if code in _TERRITORIES:
-        fail(f"--country: {code} is a territory of the United States: --country US --state US-{code}")
-    if _COUNTRY.fullmatch(code) is None or code not in phonenumbers.SUPPORTED_REGIONS:
+    code, region = parse_country(text)
+    if region is not None:
+        fail(f"--country: {text} is a territory of the United States: --country US --state {region}")
+    if code is None:
         fail(f"--country: {text!r} is not an ISO 3166 country code such as US")
     return code
 
 
 def _state(text: str) -> str:
-    found = state_of(text)
+    found = parse_state(text)
     if found is None:
         fail(
             f"--state: {text!r} is not a US state or territory, DC or a Canadian province; write NH, US-NH or its name"

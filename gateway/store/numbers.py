@@ -30,6 +30,9 @@ def e164(number: str) -> str | None:
 @lru_cache(maxsize=8192)
 def _parse(number: str) -> str | None:
     number = number.strip()
+    if len(number) > 250:  # nobody's number, and not worth the parser's time
+        return None
+    number = number[4:] if number[:4].lower() == "tel:" else number
     found = _possible(number)
     if found is None and _NO_PLUS.fullmatch(number):
         found = _possible("+" + number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -38,9 +38,14 @@ def latest(connection: Connection, organization: str) -> OrganizationPolicy:
 def readable(organization: str, version: int, settings: Mapping[str, Any]) -> OrganizationPolicy:
     """Stored settings as a Policy. Raises StoreError."""
     try:
-        return OrganizationPolicy(organization, version, Policy.from_mapping(settings, version=version))
+        return OrganizationPolicy(organization, version, replace(Policy.from_mapping(settings), version=version))
     except PolicyError as error:
         raise StoreError(f"policy version {version} of {organization} can't be understood: {error}") from error
+
+
+def settings_of(policy: Policy) -> dict[str, Any]:
+    """The settings by name, without the version, which is not one."""
+    return {name: value for name, value in policy.to_mapping().items() if name != "version"}
 
 
 class Policies:
@@ -77,7 +82,7 @@ class Policies:
         row = {
             "organization": organization,
             "version": after + 1,
-            "settings": dict(policy.to_mapping()),
+            "settings": settings_of(policy),
             "created_at": self._now(),
             "created_by": by,
         }
