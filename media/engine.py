@@ -66,7 +66,7 @@ class NoPortsLeft(MediaError):
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """An RTP payload format: encoding name in upper case (``PCMU``), RTP clock rate in Hz, channels (RFC 8866 rtpmap)."""
+    """An RTP payload format: encoding name in upper case, RTP clock rate in Hz, channels (RFC 8866 §6.6 rtpmap)."""
 
     name: str
     clock_rate: int

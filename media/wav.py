@@ -1,0 +1,84 @@
+"""WAV files (RIFF, PCM16) that are readable at any moment while they grow."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from media.codecs import SAMPLE_RATE, Samples
+
+HEADER_BYTES = 44
+_LIMIT = 2**32 - 1 - 36
+
+
+def header(channels: int, frames: int) -> bytes:
+    """The 44 bytes before the samples."""
+    size = min(frames * channels * 2, _LIMIT // (channels * 2) * (channels * 2))
+    rate = SAMPLE_RATE * channels * 2
+    return struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, channels, SAMPLE_RATE, rate,
+        channels * 2, 16, b"data", size,
+    )  # fmt: skip
+
+
+class WavWriter:
+    """One growing file. Samples are written before the header counts them, each at its own offset: what fails to be
+    written is a hole of silence, and the next write is at its place again. Methods raise OSError."""
+
+    def __init__(self, path: Path, channels: int) -> None:
+        self.path = path
+        self.channels = channels
+        self.frames = 0
+        """Frames that the timeline has got to, written or not."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o640)
+        try:
+            self._write(header(channels, 0), 0)
+        except OSError:
+            self.close()
+            raise
+
+    def _write(self, data: bytes, offset: int) -> None:
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self._descriptor, data[done:], offset + done)
+
+    def append(self, samples: Samples) -> None:
+        """Interleaved frames, shape (n, channels) or flat."""
+        data = samples.astype("<i2", copy=False).tobytes()
+        offset = HEADER_BYTES + self.frames * self.channels * 2
+        self.frames += len(data) // (self.channels * 2)
+        self._write(data, offset)
+        self._write(header(self.channels, self.frames), 0)
+
+    def finish(self) -> None:
+        """The header right, the length right (a hole at the end included), everything on the disk."""
+        os.ftruncate(self._descriptor, HEADER_BYTES + self.frames * self.channels * 2)
+        self._write(header(self.channels, self.frames), 0)
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def repair(path: Path) -> tuple[int, int]:
+    """Make the header of a file that a crash left say what the file holds; gives (channels, frames).
+
+    Raises OSError, or ValueError for what is no such file.
+    """
+    with path.open("r+b") as file:
+        start = file.read(HEADER_BYTES)
+        if len(start) < HEADER_BYTES or start[:4] != b"RIFF" or start[8:12] != b"WAVE":
+            raise ValueError(f"{path.name} is not a WAV file")
+        channels = struct.unpack_from("<H", start, 22)[0]
+        if channels not in (1, 2):
+            raise ValueError(f"{path.name} has {channels} channels")
+        frames = (path.stat().st_size - HEADER_BYTES) // (channels * 2)
+        file.truncate(HEADER_BYTES + frames * channels * 2)
+        file.seek(0)
+        file.write(header(channels, frames))
+        file.flush()
+        os.fsync(file.fileno())
+    return channels, frames
