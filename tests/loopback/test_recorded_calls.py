@@ -96,8 +96,9 @@ async def test_the_store_has_call_decision_and_recording(rig: Rig) -> None:
     await rig.hang_up(call, far)
     recorded = await rig.recorded(NEW_YORK)
     await rig.until(lambda: not rig.gateway.calls.calls)
-    await rig.gateway.calls.settle()
-    page = await rig.gateway.store.history.recordings(CallFilter())
+    async with asyncio.timeout(10):
+        while not (page := await rig.gateway.store.history.recordings(CallFilter())).rows:
+            await asyncio.sleep(0.02)
     assert len(page.rows) == 1
     assert recorded.audio is not None
     digest = hashlib.sha256(recorded.audio.read_bytes()).hexdigest()
