@@ -32,9 +32,10 @@ Outcome = list[tuple["asyncio.Future[None]", JournalError | None]]
 class Journal:
     """Group commit of call records.
 
-    ``capacity``: records waiting at most, more are refused. ``linger``: seconds that a record waits for company;
-    ``leisure``: the same for records that nobody waits for, those of a call that has ended.
-    ``patience``: seconds that a database that is locked or down is waited for, ``closing_patience`` while closing.
+    ``capacity``: records waiting at most, more are refused. In seconds: ``linger``, how long a decision waits for
+    company; ``interval``, how far commits lie apart under load; ``leisure``, how long a record waits that nobody waits
+    for (any but a decision; it goes along with whatever goes before); ``patience``, how long a database that is locked
+    or down is waited for, ``closing_patience`` while closing.
     """
 
     def __init__(
@@ -43,7 +44,8 @@ class Journal:
         *,
         capacity: int = 20_000,
         group: int = 1_000,
-        linger: float = 0.02,
+        linger: float = 0.005,
+        interval: float = 0.05,
         leisure: float = 0.25,
         patience: float = 30.0,
         closing_patience: float = 5.0,
@@ -53,12 +55,14 @@ class Journal:
         self._capacity = capacity
         self._group = group
         self._linger = linger
+        self._interval = interval
         self._leisure = leisure
         self._patience = patience
         self._closing_patience = closing_patience
         self._clock = clock
         self._gathering: list[Entry] = []
-        self._due: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._earliest = float("-inf")
         self._waiting = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: SimpleQueue[list[Entry] | None] = SimpleQueue()
@@ -68,7 +72,7 @@ class Journal:
 
     def call_started(self, record: CallStarted) -> asyncio.Future[None]:
         """Store a new call. Done when it is durable; JournalError when it can't be stored (for all four methods)."""
-        return self._put(record, self._linger)
+        return self._put(record, self._leisure)
 
     def decision_made(self, record: DecisionMade) -> asyncio.Future[None]:
         """Store a decision of a call that was started."""
@@ -110,21 +114,30 @@ class Journal:
         self._waiting += 1
         self._gathering.append((record, future))
         self._loop = loop
-        due = loop.time() + linger
         if len(self._gathering) >= self._group:
             self._hand_over()
-        elif self._due is None or due < self._due:
-            self._due = due
-            loop.call_at(due, self._hand_over)
+        else:
+            self._schedule(loop, max(loop.time() + linger, self._earliest))
         return future
 
+    def _schedule(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self._hand_over)
+
     def _hand_over(self) -> None:
-        self._due = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._gathering:
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="store-journal", daemon=True)
             self._thread.start()
+        if self._loop is not None:
+            self._earliest = self._loop.time() + self._interval
         self._queue.put(self._gathering)
         self._gathering = []
 

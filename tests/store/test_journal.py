@@ -36,7 +36,7 @@ def _impatient(database: Database, **changed: Any) -> Journal:
     """A journal that does not wait for a lock inside SQLite, so that its own patience is seen."""
     event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=0"))
     database.engine.dispose()
-    return Journal(database, linger=0, leisure=0, **changed)
+    return Journal(database, linger=0, interval=0, leisure=0, **changed)
 
 
 async def test_whole_call_is_there_when_its_futures_are_done(store: Store) -> None:
@@ -78,6 +78,18 @@ async def test_what_queues_up_is_one_transaction(database: Database) -> None:
     await asyncio.gather(*futures)
     assert commits == 1
     assert journal.waiting == 0
+    await journal.close()
+
+
+async def test_a_decision_takes_along_what_waits_before_it(database: Database) -> None:
+    journal = Journal(database, leisure=3600)
+    first = journal.call_started(started("c1"))
+    await asyncio.wait_for(journal.decision_made(decided("c1")), 5)
+    assert first.done()
+    ending = journal.call_ended(ended("c1"))
+    again = journal.decision_made(decided("c1", mode="none"))
+    await asyncio.wait_for(again, 5)
+    assert ending.done()
     await journal.close()
 
 
@@ -160,7 +172,7 @@ async def test_order_is_kept_while_the_database_is_locked(database: Database, tm
 
 
 async def test_broken_database_fails_records_and_recovers(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(database, linger=0, patience=0.0)
+    journal = Journal(database, leisure=0, interval=0, patience=0.0)
     writer = database.writer
 
     def broken() -> Any:
