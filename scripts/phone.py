@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from media.codecs import encode_alaw, encode_ulaw
 
 from gateway.sip.digest import authorization_for
 from gateway.sip.errors import SipError
@@ -26,6 +25,7 @@ from gateway.sip.transaction import ClientTransaction, ServerTransaction
 from gateway.sip.uri import Uri, bracketed
 from gateway.sip.user_agent import UserAgent
 from gateway.transport.endpoint import SipTransport
+from media.codecs import encode_alaw, encode_ulaw
 
 PTIME = 0.02
 SAMPLES = 160

@@ -1,7 +1,7 @@
 """The database behind the store: connections, migrations, and the threads that SQL runs on.
 
 SQL runs through SQLAlchemy Core on a few threads of the store's own, in the synchronous form of the driver that the URL
-names: a statement then costs a third of what it costs through aiosqlite, and the event loop never waits for a disk.
+names: a statement then costs about half of what it costs through aiosqlite, and the event loop never waits for a disk.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from gateway.store import changes
 from gateway.store.database import Database
@@ -88,7 +88,7 @@ class Directory:
     async def agent(self, username: str) -> Agent | None:
         """The agent of that user name; None when there is none or it is disabled."""
         found: Agent | None = await self._remember(
-            self._agents, ("agent", username), lambda connection: _agent(connection, users.c.username == username)
+            self._agents, ("agent", username), lambda connection: _agent(connection, _BY_NAME, username)
         )
         return found
 
@@ -97,9 +97,8 @@ class Directory:
         key = e164(number)
         if key is None:
             return None
-        condition = users.c.id == select(dids.c.user_id).where(dids.c.number == key).scalar_subquery()
         found: Agent | None = await self._remember(
-            self._agents, ("did", key), lambda connection: _agent(connection, condition)
+            self._agents, ("did", key), lambda connection: _agent(connection, _BY_DID, key)
         )
         return found
 
@@ -122,9 +121,8 @@ class Directory:
         return found
 
     async def _has_list(self, organization: str) -> bool:
-        query = select(dialing_list.c.number).where(dialing_list.c.organization == organization).limit(1)
         found: bool = await self._remember(
-            self._permissions, ("list", organization), lambda connection: connection.execute(query).first() is not None
+            self._permissions, ("list", organization), lambda connection: _any_state(connection, organization)
         )
         return found
 
@@ -173,20 +171,34 @@ def as_agent(row: Sequence[Any]) -> Agent:
     return Agent(*row[: len(_AGENT)])
 
 
-def _agent(connection: Connection, condition: Any) -> Agent | None:
-    row = connection.execute(select(*_AGENT).where(condition, users.c.enabled)).first()
+# Built once: to build a statement costs as much as to run it.
+_BY_NAME = select(*_AGENT).where(users.c.enabled, users.c.username == bindparam("key"))
+_BY_DID = (
+    select(*_AGENT).join(dids, dids.c.user_id == users.c.id).where(users.c.enabled, dids.c.number == bindparam("key"))
+)
+_CREDENTIAL = (
+    select(*_AGENT, sip_credentials.c.realm, sip_credentials.c.ha1_md5, sip_credentials.c.ha1_sha256)
+    .join(sip_credentials, sip_credentials.c.user_id == users.c.id)
+    .where(users.c.username == bindparam("key"))
+)
+_LISTED = dialing_list.c.organization == bindparam("organization")
+_ANY_STATE = select(dialing_list.c.number).where(_LISTED).limit(1)
+_STATE = select(dialing_list.c.state).where(_LISTED, dialing_list.c.number == bindparam("number"))
+
+
+def _agent(connection: Connection, query: Select[Any], key: str) -> Agent | None:
+    row = connection.execute(query, {"key": key}).first()
     return as_agent(tuple(row)) if row is not None else None
 
 
 def _credential(connection: Connection, username: str) -> SipCredential | None:
-    columns = sip_credentials.c.realm, sip_credentials.c.ha1_md5, sip_credentials.c.ha1_sha256
-    query = select(*_AGENT, *columns).join(sip_credentials, sip_credentials.c.user_id == users.c.id)
-    row = connection.execute(query.where(users.c.username == username)).first()
+    row = connection.execute(_CREDENTIAL, {"key": username}).first()
     return SipCredential(as_agent(tuple(row)), *row[len(_AGENT) :]) if row is not None else None
 
 
+def _any_state(connection: Connection, organization: str) -> bool:
+    return connection.execute(_ANY_STATE, {"organization": organization}).first() is not None
+
+
 def _state(connection: Connection, organization: str, number: str) -> str | None:
-    query = select(dialing_list.c.state).where(
-        dialing_list.c.organization == organization, dialing_list.c.number == number
-    )
-    return connection.execute(query).scalar()
+    return connection.execute(_STATE, {"organization": organization, "number": number}).scalar()

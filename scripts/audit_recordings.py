@@ -1,0 +1,326 @@
+"""Audit a tree of recordings: is every file what its manifest says, and does it hold no more than the decision allowed?
+
+Everything is recomputed from the files; nothing of the recorder is used. Exit code: 0 clean, 1 findings, 2 bad usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from rich.console import Console
+from rich.table import Table
+
+CHANNELS = {"both": 2, "agent_only": 1, "none": 0}
+OUTCOMES = {"complete", "degraded", "failed", "blocked", "recovered"}
+STALE_SECONDS = 60.0
+"""A ``.part`` that has not grown for this long belongs to no call in progress."""
+_KEYS: dict[str, type] = {
+    "organization": str, "call_id": str, "mode": str, "decision": dict, "outcome": str, "started": str, "ended": str,
+    "chain": dict, "problems": list, "events": list,
+}  # fmt: skip
+_AUDIO_KEYS: dict[str, type] = {"file": str, "channels": int, "samples": int, "sample_rate": int}
+MAX_MANIFEST = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it must be."""
+
+    file: str
+    """Relative to the tree."""
+    kind: str
+    detail: str
+
+
+@dataclass
+class Report:
+    """What an audit saw."""
+
+    root: str
+    manifests: int = 0
+    audio_files: int = 0
+    in_progress: int = 0
+    by_mode: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, file: str, kind: str, detail: str) -> None:
+        self.findings.append(Finding(file, kind, detail))
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    path: Path
+    name: str
+    raw: bytes
+    value: dict[str, Any]
+
+
+def audit(root: Path, *, stale_seconds: float = STALE_SECONDS) -> Report:
+    """Look at everything under ``root``. Raises OSError if it can't be read at all."""
+    report = Report(str(root))
+    manifests: dict[str, list[_Manifest]] = {}
+    claimed: set[Path] = set()
+    for path in _files(root, report):
+        if path.name.endswith(".part.json") or path.suffix in (".part", ".tmp"):
+            _part(root, path, report, stale_seconds)
+        elif path.suffix == ".json" and path.name != "chain.json":
+            manifest = _load(root, path, report)
+            if manifest is not None:
+                manifests.setdefault(path.relative_to(root).parts[0], []).append(manifest)
+                claimed |= _check(root, manifest, report)
+    for path in _files(root, None):
+        if path.suffix in (".wav", ".flac", ".raw") and path not in claimed:
+            report.add(_name(root, path), "orphan audio", "no manifest speaks for this file")
+    for organization, chain in manifests.items():
+        _check_chain(root, organization, chain, report)
+    return report
+
+
+def _name(root: Path, path: Path) -> str:
+    return str(path.relative_to(root))
+
+
+def _files(root: Path, report: Report | None) -> Iterator[Path]:
+    """Regular files, sorted; links are named and never followed."""
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink():
+            if report is not None:
+                report.add(_name(root, path), "symbolic link", "not followed; recordings are files")
+        elif path.is_file():
+            yield path
+
+
+def _part(root: Path, path: Path, report: Report, stale_seconds: float) -> None:
+    age = time.time() - path.stat().st_mtime
+    if path.name.endswith(".wav.part"):
+        if age < stale_seconds:
+            report.in_progress += 1
+        else:
+            report.add(
+                _name(root, path), "unfinished", f"not written to for {age:.0f} s; start the gateway to recover it"
+            )
+    elif path.suffix == ".tmp" and age >= stale_seconds:
+        report.add(_name(root, path), "leftover", "a write that was never finished")
+    elif path.name.endswith(".part.json") and age >= stale_seconds:
+        if not path.with_name(path.name.removesuffix(".part.json") + ".wav.part").exists():
+            report.add(_name(root, path), "unfinished", "a call that was being recorded, and has no audio")
+
+
+def _load(root: Path, path: Path, report: Report) -> _Manifest | None:
+    name = _name(root, path)
+    report.manifests += 1
+    try:
+        if path.stat().st_size > MAX_MANIFEST:
+            raise ValueError("too large")
+        raw = path.read_bytes()
+        value = json.loads(raw)
+    except (OSError, ValueError, RecursionError) as error:
+        report.add(name, "unreadable manifest", str(error))
+        return None
+    problem = _schema_problem(value)
+    if problem:
+        report.add(name, "bad manifest", problem)
+        return None
+    return _Manifest(path, name, raw, value)
+
+
+def _schema_problem(value: Any) -> str:
+    """What a manifest lacks, "" when it can be checked."""
+    if not isinstance(value, dict):
+        return "not an object"
+    for key, kind in _KEYS.items():
+        if not isinstance(value.get(key), kind):
+            return f"{key}: missing or of the wrong type"
+    if value["mode"] not in CHANNELS:
+        return f"mode: {value['mode']!r}"
+    if value["outcome"] not in OUTCOMES:
+        return f"outcome: {value['outcome']!r}"
+    audio = value.get("audio")
+    if audio is not None:
+        if not isinstance(audio, dict):
+            return "audio: of the wrong type"
+        for key, kind in _AUDIO_KEYS.items():
+            if not isinstance(audio.get(key), kind):
+                return f"audio.{key}: missing or of the wrong type"
+    return ""
+
+
+def _check(root: Path, manifest: _Manifest, report: Report) -> set[Path]:
+    """Manifest against decision, and file against manifest; gives the audio files it speaks for."""
+    value, name = manifest.value, manifest.name
+    mode = value["mode"]
+    report.by_mode[mode] = report.by_mode.get(mode, 0) + 1
+    _check_identity(root, manifest, report)
+    decided = value["decision"].get("mode")
+    if decided not in CHANNELS:
+        report.add(name, "no decision", f"the manifest's decision has mode {decided!r}")
+    elif CHANNELS[mode] > CHANNELS[decided]:
+        report.add(name, "wider than decided", f"captured as {mode}, decided {decided}")
+    audio = value.get("audio")
+    beside = manifest.path.with_suffix(".wav")
+    if audio is None:
+        if mode != "none" and value["outcome"] not in ("failed",):
+            report.add(name, "missing audio", f"mode {mode}, outcome {value['outcome']}, but the manifest has no audio")
+        if mode == "none" and beside.exists():
+            report.add(_name(root, beside), "forbidden audio", "the decision was none: there may be no audio")
+            return {beside}
+        return set()
+    if mode == "none":
+        report.add(name, "forbidden audio", "the decision was none, but the manifest has audio")
+    path = manifest.path.with_name(str(audio["file"]))
+    if path.parent != manifest.path.parent or "/" in str(audio["file"]):
+        report.add(name, "bad manifest", f"audio.file: {audio['file']!r} is not beside it")
+        return set()
+    if not path.is_file() or path.is_symlink():
+        report.add(name, "missing file", f"{audio['file']} is not there")
+        return set()
+    report.audio_files += 1
+    _check_audio(manifest, path, report)
+    return {path}
+
+
+def _check_identity(root: Path, manifest: _Manifest, report: Report) -> None:
+    parts = manifest.path.relative_to(root).parts
+    value = manifest.value
+    expected = (value["organization"], *value["started"][:10].split("-"), f"{value['call_id']}.json")
+    if parts != expected:
+        report.add(manifest.name, "misplaced", f"belongs at {'/'.join(expected)}")
+
+
+def _check_audio(manifest: _Manifest, path: Path, report: Report) -> None:
+    value, name = manifest.value, manifest.name
+    audio, mode = value["audio"], value["mode"]
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        about = soundfile.info(str(path))
+    except (OSError, RuntimeError) as error:
+        report.add(name, "unreadable audio", str(error))
+        return
+    if digest != audio.get("sha256"):
+        report.add(name, "changed audio", f"SHA-256 is {digest}, the manifest says {audio.get('sha256')}")
+    if about.channels != CHANNELS[mode]:
+        report.add(name, "wrong channels", f"{about.channels} channels, {mode} has {CHANNELS[mode]}")
+    for what, found, said in (
+        ("channels", about.channels, audio["channels"]),
+        ("samples", about.frames, audio["samples"]),
+        ("sample rate", about.samplerate, audio["sample_rate"]),
+    ):
+        if found != said:
+            report.add(name, f"wrong {what}", f"the file has {found}, the manifest says {said}")
+    if (about.format, about.subtype) != ("WAV", "PCM_16"):
+        report.add(name, "wrong format", f"{about.format} {about.subtype}")
+    report.seconds += about.frames / max(1, about.samplerate)
+    _check_narrowed(manifest, path, about.channels, report)
+
+
+def _check_narrowed(manifest: _Manifest, path: Path, channels: int, report: Report) -> None:
+    """After a narrowing, the legs it took away are silence."""
+    for event in manifest.value["events"]:
+        if not isinstance(event, dict) or event.get("event") != "narrow" or not isinstance(event.get("sample"), int):
+            continue
+        left, sample = CHANNELS.get(str(event.get("mode")), 0), int(event["sample"])
+        for channel in range(left, channels):
+            heard = _first_sound(path, channel, sample)
+            if heard is not None:
+                detail = f"channel {channel} has sound at sample {heard}, {left} channels are allowed from {sample} on"
+                report.add(manifest.name, "captured after narrowing", detail)
+
+
+def _first_sound(path: Path, channel: int, start: int) -> int | None:
+    """The first sample that is not 0 from ``start`` on."""
+    with soundfile.SoundFile(str(path)) as file:
+        if start >= file.frames:
+            return None
+        file.seek(max(0, start))
+        at = max(0, start)
+        for block in file.blocks(blocksize=65536, dtype="int16", always_2d=True):
+            loud = np.flatnonzero(block[:, channel])
+            if len(loud):
+                return at + int(loud[0])
+            at += len(block)
+    return None
+
+
+def _check_chain(root: Path, organization: str, manifests: list[_Manifest], report: Report) -> None:
+    """Each manifest names the SHA-256 of the one before; the head is in chain.json."""
+    by_index: dict[int, _Manifest] = {}
+    for manifest in manifests:
+        index = manifest.value["chain"].get("index")
+        if not isinstance(index, int) or index in by_index:
+            report.add(manifest.name, "broken chain", f"index {index!r} is none or stands there twice")
+        else:
+            by_index[index] = manifest
+    previous, expected = "0" * 64, 1
+    for index, manifest in sorted(by_index.items()):
+        if index != expected:
+            report.add(manifest.name, "broken chain", f"{index - expected} manifests before this one are missing")
+        elif manifest.value["chain"].get("previous") != previous:
+            report.add(manifest.name, "broken chain", "the manifest before this one was changed or replaced")
+        previous, expected = hashlib.sha256(manifest.raw).hexdigest(), index + 1
+    _check_head(root / organization / "chain.json", f"{organization}/chain.json", expected - 1, previous, report)
+
+
+def _check_head(path: Path, name: str, count: int, head: str, report: Report) -> None:
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        said = int(state["count"]), str(state["head"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        report.add(name, "broken chain", f"the chain's head can't be read: {error}")
+        return
+    if said[0] > count:
+        report.add(name, "broken chain", f"{said[0] - count} manifests at the end are missing")
+    elif said != (count, head):
+        report.add(name, "broken chain", "the last manifest was changed, or is not the one that was written last")
+
+
+def show(report: Report, console: Console) -> None:
+    """Findings first, then what was looked at."""
+    if report.findings:
+        table = Table(title=f"{len(report.findings)} findings")
+        for column in ("file", "finding", "detail"):
+            table.add_column(column, overflow="fold")
+        for finding in report.findings:
+            table.add_row(finding.file, finding.kind, finding.detail)
+        console.print(table)
+    modes = ", ".join(f"{count} {mode}" for mode, count in sorted(report.by_mode.items())) or "none"
+    console.print(
+        f"{report.root}: {report.manifests} manifests ({modes}), {report.audio_files} audio files, "
+        f"{report.seconds:.1f} s of audio, {report.in_progress} in progress",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    console.print("[red]Not clean.[/]" if report.findings else "[green]Clean:[/] every file is what its manifest says.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", nargs="?", type=Path, default=Path("var/recordings"), help="default: var/recordings")
+    parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+    parser.add_argument("--stale", type=float, default=STALE_SECONDS, metavar="SECONDS",
+                        help="a .part not written to for this long is a finding (default: %(default)s)")  # fmt: skip
+    given = parser.parse_args(arguments)
+    if not given.root.is_dir():
+        print(f"audit: {given.root} is not a directory", file=sys.stderr)
+        return 2
+    report = audit(given.root, stale_seconds=given.stale)
+    if given.json:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        show(report, Console())
+    return 1 if report.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
