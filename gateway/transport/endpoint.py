@@ -21,6 +21,7 @@ class SipTransport:
         self._agent: UserAgent | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._flushing = False
         for transport, host, port in listen:
             try:
@@ -82,11 +83,12 @@ class SipTransport:
         assert self._agent is not None and self._loop is not None
         deadline = self._agent.next_deadline()
         if self._timer is not None:
-            if deadline is not None and self._timer.when() <= deadline and not self._timer.cancelled():
+            if deadline is not None and self._timer_at <= deadline:
                 return  # it wakes early enough; what has been stopped meanwhile costs one empty wake
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
+            self._timer_at = deadline
             self._timer = self._loop.call_at(deadline, self._wake)
 
     def _wake(self) -> None:

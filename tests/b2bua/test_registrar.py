@@ -90,7 +90,10 @@ def test_the_number_of_contacts_is_bounded() -> None:
     assert len(uris(registrar)) == MAX_CONTACTS
 
 
-@pytest.mark.parametrize("contact", ["<>", "sip:", "<tel:123>", "<sip:bob@host", '"x <sip:a@b>', "<sip:a@b:99999>", "<sip:a@b?Route=x>"])
+@pytest.mark.parametrize(
+    "contact",
+    ["<>", "sip:", "<tel:123>", "<sip:bob@host", '"x <sip:a@b>', "<sip:a@b:99999>", "<sip:a@b?Route=x>"],
+)
 def test_a_bad_contact_is_refused_and_changes_nothing(contact: str) -> None:
     registrar = Registrar()
     registrar.register("bob", register("<sip:bob@192.0.2.9>"), FLOW, 0.0)
