@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Iterable
 from importlib.resources import files
@@ -123,11 +124,12 @@ class Gateway:
 
     async def _serve(self) -> None:
         sip = self.settings.sip
+        entropy = Entropy()
         agent = UserAgent(
             self.calls,
             self.transport.endpoints,
-            token=lambda: secrets.token_hex(8),
-            choose=lambda low, high: low + secrets.randbelow(high - low + 1),
+            token=entropy.token,
+            choose=entropy.choose,
             software=sip.user_agent,
             advertise=sip.advertise,
             t1=sip.t1_milliseconds / 1000,
@@ -146,6 +148,28 @@ class Gateway:
         await asyncio.to_thread(self.media.close, 10.0)
         await self.calls.settle()
         await self.store.close()
+
+
+class Entropy:
+    """Unguessable tokens out of one system call for many."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def _take(self) -> bytes:
+        if self._at + 8 > len(self._pool):
+            self._pool, self._at = os.urandom(4096), 0
+        self._at += 8
+        return self._pool[self._at - 8 : self._at]
+
+    def token(self) -> str:
+        """64 bits in hexadecimal."""
+        return self._take().hex()
+
+    def choose(self, low: int, high: int) -> int:
+        """A number from ``low`` to ``high``, both included, of a range far below 2**64."""
+        return low + int.from_bytes(self._take(), "big") % (high - low + 1)
 
 
 def _text(path: Path | None, default: str) -> str:

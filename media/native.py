@@ -13,6 +13,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import structlog
@@ -47,6 +48,11 @@ _SIDES_OF = {
 }
 
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=4096)
+def _parse_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(host)
 
 
 class UnusableAddress(MediaError):
@@ -161,7 +167,7 @@ class NativeMediaSession:
 
     def _target(self, address: Address) -> tuple[str, int] | None:
         try:
-            host = ipaddress.ip_address(address.host)
+            host = _parse_ip(address.host)
         except ValueError:
             raise UnusableAddress(f"{address.host!r} is not an IP literal") from None
         if host.is_unspecified:

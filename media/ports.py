@@ -106,13 +106,13 @@ class PortPool:
 
     def open(self, host: str) -> PortPair:
         """Bind a pair on ``host``, an IP literal. Raises NoPortsLeft, or MediaError naming the address."""
-        try:
-            host = str(ipaddress.ip_address(host))
-        except ValueError:
-            raise MediaError(f"{host!r} is not an IP literal to bind RTP on") from None
         allocator = self._allocators.get(host)
         if allocator is None:
-            allocator = self._allocators[host] = self._make()
+            try:
+                host = str(ipaddress.ip_address(host))
+            except ValueError:
+                raise MediaError(f"{host!r} is not an IP literal to bind RTP on") from None
+            allocator = self._allocators.setdefault(host, self._make())
         for _ in range(max(1, allocator.free)):
             port = allocator.acquire()
             try:

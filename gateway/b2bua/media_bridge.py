@@ -35,8 +35,8 @@ class MediaBridge:
         """The callee's leg starts anew with another target; the caller's offer will be given once more."""
         self._legs[callee.other].rollback()
         self._legs[callee] = self._leg(callee)
-        self._applied.pop(callee, None)
-        self.media.set_remote(callee, None)
+        if self._applied.pop(callee, None) is not None:
+            self.media.set_remote(callee, None)
 
     def offer_from(self, side: Side, body: bytes) -> bytes:
         """``side`` offers; the offer for the other leg. Raises SdpError."""
@@ -91,11 +91,13 @@ class MediaBridge:
         """Tell the engine what has changed."""
         for side, leg in self._legs.items():
             now = leg.far_end, leg.codecs
-            if self._applied.get(side) == now:
+            before = self._applied.get(side)
+            if before == now or (before is None and now[0].rtp is None):
                 continue
             self._applied[side] = now
-            self._send_to(side, leg.far_end)
-            self.media.set_codecs(side, {pt: Codec(c.name, c.clock_rate, c.channels) for pt, c in leg.codecs.items()})
+            if before is None or before[0] != now[0]:
+                self._send_to(side, now[0])
+            self.media.set_codecs(side, {pt: Codec(c.name, c.clock_rate, c.channels) for pt, c in now[1].items()})
         self._mark_holds()
 
     def _send_to(self, side: Side, far_end: FarEnd) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from gateway.sip.flow import Flow
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 REST_SECONDS = 30.0
 """How long a trunk that failed is tried after the others."""
 
@@ -70,8 +72,9 @@ class Locator(Protocol):
         """The live contacts, the most recent first."""
 
 
-def contains(networks: Iterable[Network], host: str) -> bool:
-    """Whether an IP literal lies in one of the networks."""
+@lru_cache(maxsize=16384)
+def contains(networks: tuple[Network, ...], host: str) -> bool:
+    """Whether an IP literal lies in one of the networks; remembered, as the same hosts call again."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -92,7 +95,7 @@ class Router:
         for trunk in self.trunks:
             if trunk.sends(flow):
                 return trunk
-        if self.peer_of(flow) is None and not ipaddress.ip_address(flow.remote_host).is_loopback:
+        if self.peer_of(flow) is None and not contains(_LOOPBACK, flow.remote_host):
             return next((trunk for trunk in self.trunks if trunk.host == flow.remote_host), None)
         return None
 

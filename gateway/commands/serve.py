@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from pathlib import Path
 
@@ -47,6 +48,9 @@ async def _serve(settings: Settings, config: Path | None) -> None:
         gateway = await Gateway.start(settings)
     except StartError as error:
         fail(f"{config or 'embedded defaults'}: {error}", 1)
+    gc.collect()
+    gc.freeze()  # what is there now stays; collections look at calls alone
+    gc.set_threshold(20_000, 20, 20)
     log.info("serving", addresses=gateway.addresses, recordings=str(settings.recording.root))
     await signals.get()
     log.info("draining", live_calls=len(gateway.calls.calls), seconds=settings.sip.drain_seconds)

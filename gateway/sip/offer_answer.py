@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
+from ipaddress import ip_address as parse_ip_address
 from typing import Final
 
 from gateway.sip.sdp import (
@@ -40,6 +41,13 @@ _BANDWIDTHS: Final = ("AS", "TIAS")
 _MAX_FORKS: Final = 32
 
 HostPort = tuple[str, int]
+
+
+@lru_cache(maxsize=4096)
+def ip_address(host: str) -> IPv4Address | IPv6Address:
+    """An IP literal parsed; the same few come again and again."""
+    return parse_ip_address(host)
+
 
 
 class OfferAnswerError(SdpError):
