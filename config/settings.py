@@ -112,7 +112,7 @@ class Recording(_Section):
 class StoreSettings(_Section):
     """``[store]``: the database."""
 
-    url: str = Field(description="SQLAlchemy URL, e.g. sqlite+aiosqlite:///var/twoparty.db")
+    url: str = Field(description="SQLAlchemy URL, e.g. sqlite:///var/twoparty.db")
 
 
 class Data(_Section):

@@ -107,7 +107,7 @@ def demo_settings(directory: Path, carrier_port: int) -> Settings:
             "sip": load().sip.model_copy(update={"listen": (type(load().sip.listen[0])(
                 transport="udp", host="127.0.0.1", port=0),)}),
             "recording": load().recording.model_copy(update={"root": directory / "recordings"}),
-            "store": load().store.model_copy(update={"url": f"sqlite+aiosqlite:///{directory / 'demo.db'}"}),
+            "store": load().store.model_copy(update={"url": f"sqlite:///{directory / 'demo.db'}"}),
             "trunks": (load().trunks[0].model_copy(update={"port": carrier_port}),),
         }
     )  # fmt: skip

@@ -93,12 +93,12 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise StoreError("store.url is not a database URL such as sqlite+aiosqlite:///var/twoparty.db") from None
+        raise StoreError("store.url is not a database URL such as sqlite:///var/twoparty.db") from None
     driver = _SYNCHRONOUS.get(parsed.drivername)
     if driver is None:
-        raise StoreError(f"store.url: no support for {parsed.drivername}, use sqlite+aiosqlite:///FILE")
+        raise StoreError(f"store.url: no support for {parsed.drivername}, use sqlite:///FILE")
     if parsed.get_backend_name() == "sqlite" and (not parsed.database or ":memory:" in parsed.database):
-        raise StoreError("store.url: SQLite needs a file, sqlite+aiosqlite:///FILE")
+        raise StoreError("store.url: SQLite needs a file, sqlite:///FILE")
     return parsed.set(drivername=driver)
 
 

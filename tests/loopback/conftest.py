@@ -102,7 +102,7 @@ def settings_for(directory: Path, carrier_port: int, **sections: dict[str, Any])
         "sip": {"listen": ("udp:127.0.0.1:0", "tcp:127.0.0.1:0", "udp:[::1]:0"), "t1_milliseconds": 100},
         "media": {"port_quarantine_seconds": 0.2},
         "recording": {"root": directory / "recordings", "step_seconds": 0.5},
-        "store": {"url": f"sqlite+aiosqlite:///{directory / 'gateway.db'}"},
+        "store": {"url": f"sqlite:///{directory / 'gateway.db'}"},
     }
     for name, values in sections.items():
         changes.setdefault(name, {}).update(values)

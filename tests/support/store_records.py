@@ -13,7 +13,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 def sqlite_url(path: object) -> str:
     """The store URL of an SQLite file."""
-    return f"sqlite+aiosqlite:///{path}"
+    return f"sqlite:///{path}"
 
 
 def started(call_id: str, *, minutes: int = 0, user_id: int | None = None, **changed: Any) -> CallStarted:
