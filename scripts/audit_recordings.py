@@ -113,7 +113,8 @@ def _part(root: Path, path: Path, report: Report, stale_seconds: float) -> None:
     elif path.suffix == ".tmp" and age >= stale_seconds:
         report.add(_name(root, path), "leftover", "a write that was never finished")
     elif path.name.endswith(".part.json") and age >= stale_seconds:
-        if not path.with_name(path.name.removesuffix(".part.json") + ".wav.part").exists():
+        audio = path.with_name(path.name.removesuffix(".part.json") + ".wav.part")
+        if not audio.exists():
             report.add(_name(root, path), "unfinished", "a call that was being recorded, and has no audio")
 
 

@@ -330,7 +330,7 @@ class Phone:
         if answer:
             values.append(("authorization", answer))
         waiter = _Waiter()
-        self.act(lambda now: self.agent.send_request(Request("REGISTER", uri, values), flow, waiter, now))  # type: ignore[arg-type]
+        self.act(lambda now: self.agent.send_request(Request("REGISTER", uri, values), flow, waiter, now))
         async with asyncio.timeout(10):
             return await waiter.future
 

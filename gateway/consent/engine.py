@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.consent.facts import Facts
 from gateway.consent.jurisdictions import Consent, Jurisdictions
@@ -49,6 +49,10 @@ class Reason(StrEnum):
     ONE_PARTY = "one_party"
 
 
+Verdict = tuple[Mode, Reason] | None
+"""What a rule said; None when it did not speak."""
+
+
 @dataclass(frozen=True)
 class ConsentData:
     """The reference data."""
@@ -57,13 +61,27 @@ class ConsentData:
     jurisdictions: Jurisdictions
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One rule looked at: what it saw, what it said ("" when it did not speak)."""
+class Step(NamedTuple):
+    """One rule looked at. The wording is made when somebody reads it: most decisions are never read."""
 
     rule: int
-    saw: str
-    said: str = ""
+    template: str
+    values: tuple[Any, ...] = ()
+    verdict: Verdict = None
+
+    @property
+    def saw(self) -> str:
+        """What the rule looked at, in words."""
+        return self.template.format(*map(_words, self.values))
+
+    @property
+    def said(self) -> str:
+        """``mode: reason``, or "" when the rule did not speak."""
+        return f"{self.verdict[0]}: {self.verdict[1]}" if self.verdict else ""
+
+
+def _words(value: Any) -> Any:
+    return sorted(value) if isinstance(value, frozenset) else list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +131,11 @@ class Decision:
         }
 
 
-Verdict = tuple[Mode, Reason] | None
-
-
 class _Case:
     """One call under one policy: everything derived once, the trace collected."""
 
     __slots__ = (
-        "data", "facts", "home", "location", "notes", "on", "place", "policy", "state", "trace", "user_country",
+        "data", "facts", "home", "known", "location", "on", "place", "policy", "state", "trace", "user_country",
         "user_state",
     )  # fmt: skip
 
@@ -128,35 +143,32 @@ class _Case:
         self.policy, self.facts, self.data, self.on = policy, facts, data, on
         self.trace: list[Step] = []
         self.location: tuple[str, ...] = ()
-        self.state = parse_state(facts.prospect_state)
-        country, implied = parse_country(facts.user_country)
-        self.user_country = country
-        self.user_state = parse_state(facts.user_state) or (implied if not facts.user_state else None)
-        self.place = locate(facts.prospect_number, data.area_codes)
-        self.home = self._country()
-        self.notes = self._notes()
-
-    def _country(self) -> str | None:
+        self.state = parse_state(facts.prospect_state) if facts.prospect_state else None
+        self.user_country, implied = parse_country(facts.user_country) if facts.user_country else (None, None)
+        self.user_state = parse_state(facts.user_state) if facts.user_state else implied
+        self.place = place = locate(facts.prospect_number, data.area_codes)
+        self.home = place.country
         """The prospect's country; a +1 number without a place is domestic to a user in a +1 country."""
-        if self.place.domestic and self.user_country in NANP_COUNTRIES:
-            return self.user_country
-        return self.place.country
-
-    def _notes(self) -> str:
-        notes = []
-        if self.facts.prospect_state and self.state is None:
-            notes.append(f"prospect_state {self.facts.prospect_state!r} is no state, counted as missing")
-        if self.facts.user_country and self.user_country is None:
-            notes.append(f"user_country {self.facts.user_country!r} is no country, counted as missing")
-        if self.facts.user_state and parse_state(self.facts.user_state) is None:
-            notes.append(f"user_state {self.facts.user_state!r} is no state, counted as missing")
-        return "; ".join(notes)
-
-    @property
-    def known(self) -> tuple[str, ...]:
+        if place.domestic and self.user_country in NANP_COUNTRIES:
+            self.home = self.user_country
+        self.known = place.regions
         """Every known location of the prospect: the list's state, each region of the number."""
-        listed = (self.state,) if self.state else ()
-        return listed + tuple(r for r in self.place.regions if r not in listed)
+        if self.state and self.state not in place.regions:
+            self.known = (self.state, *place.regions)
+
+    def notes(self) -> str:
+        """What of the facts could not be used."""
+        facts = self.facts
+        given = (
+            ("prospect_state", facts.prospect_state, parse_state(facts.prospect_state), "state"),
+            ("user_country", facts.user_country, self.user_country, "country"),
+            ("user_state", facts.user_state, parse_state(facts.user_state), "state"),
+        )
+        return "".join(
+            f"; {name} {value!r} is no {kind}, counted as missing"
+            for name, value, parsed, kind in given
+            if value and parsed is None
+        )
 
     def two_party(self, region: str) -> bool:
         return (
@@ -164,61 +176,71 @@ class _Case:
             or self.data.jurisdictions.consent(region, self.on) is Consent.TWO_PARTY
         )
 
-    def see(self, rule: int, saw: str, verdict: Verdict) -> Verdict:
-        self.trace.append(Step(rule, saw, f"{verdict[0]}: {verdict[1]}" if verdict else ""))
+    def see(self, rule: int, verdict: Verdict, template: str, *values: Any) -> Verdict:
+        self.trace.append(Step(rule, template, values, verdict))
         return verdict
 
 
 def _rule_1(case: _Case) -> Verdict:
     on = case.policy.recording_enabled
-    return case.see(1, f"recording_enabled {on}", None if on else (Mode.NONE, Reason.RECORDING_DISABLED))
+    return case.see(1, None if on else (Mode.NONE, Reason.RECORDING_DISABLED), "recording_enabled {}", on)
 
 
 def _rule_2(case: _Case) -> Verdict:
     direction, on = case.facts.direction, case.policy.inbound_enabled
     covered = direction == "outbound" or (direction == "inbound" and on)
-    return case.see(
-        2, f"direction {direction}, inbound_enabled {on}", None if covered else (Mode.NONE, Reason.INBOUND_NOT_COVERED)
-    )
+    verdict = None if covered else (Mode.NONE, Reason.INBOUND_NOT_COVERED)
+    return case.see(2, verdict, "direction {}, inbound_enabled {}", direction, on)
 
 
 def _rule_3(case: _Case) -> Verdict:
-    place = case.place
-    saw = f"number {place.e164 or '?'}, country {case.home}, {place.why}".rstrip(", ")
-    return case.see(3, saw, None if case.home is not None else (Mode.NONE, Reason.PROSPECT_UNKNOWN))
+    place, home = case.place, case.home
+    verdict = None if home is not None else (Mode.NONE, Reason.PROSPECT_UNKNOWN)
+    return case.see(3, verdict, "number {}, country {}{}", place.e164, home, place.why and f", {place.why}")
 
 
 def _rule_4(case: _Case) -> Verdict:
-    missing = case.user_country is None
-    saw = f"user_country {case.user_country}" + (f" ({case.notes})" if case.notes else "")
-    return case.see(4, saw, (Mode.NONE, Reason.USER_LOCATION_UNKNOWN) if missing else None)
+    """Tells, too, what of the facts counts as missing."""
+    country = case.user_country
+    verdict = (Mode.NONE, Reason.USER_LOCATION_UNKNOWN) if country is None else None
+    facts = case.facts
+    odd = (
+        (country is None and facts.user_country)
+        or (case.state is None and facts.prospect_state)
+        or (case.user_state is None and facts.user_state)
+    )
+    return case.see(4, verdict, "user_country {}{}", country, case.notes() if odd else "")
 
 
 def _rule_5(case: _Case) -> Verdict:
     policy, known = case.policy, case.known
     if not policy.never_record_enabled:
-        return case.see(5, "never_record off", None)
-    saw = f"known locations {list(known)}, never recorded {sorted(policy.never_record_states)}"
-    if any(region in policy.never_record_states for region in known):
-        return case.see(5, saw, (Mode.NONE, Reason.NEVER_RECORD_STATE))
-    unknown = not known and case.home in ("US", "CA")
-    return case.see(5, saw, (Mode.NONE, Reason.NEVER_RECORD_LOCATION_UNKNOWN) if unknown else None)
+        return case.see(5, None, "never_record off")
+    verdict: Verdict = None
+    if not policy.never_record_states.isdisjoint(known):
+        verdict = Mode.NONE, Reason.NEVER_RECORD_STATE
+    elif not known and case.home in ("US", "CA"):
+        verdict = Mode.NONE, Reason.NEVER_RECORD_LOCATION_UNKNOWN
+    return case.see(5, verdict, "known locations {}, never recorded {}", known, policy.never_record_states)
 
 
 def _rule_6(case: _Case) -> Verdict:
-    saw = f"prospect in {case.home}, user in {case.user_country}"
-    if case.home == case.user_country:
-        return case.see(6, saw, None)
-    if case.user_country != "US":
-        return case.see(6, saw, (Mode.NONE, Reason.INTERNATIONAL_USER_OUTSIDE_US))
-    if case.policy.international_enabled and case.home in case.policy.international_countries:
-        return case.see(6, saw, (Mode.AGENT_ONLY, Reason.INTERNATIONAL_ALLOWED))
-    return case.see(6, saw, (Mode.NONE, Reason.INTERNATIONAL_NOT_ALLOWED))
+    home, user, policy = case.home, case.user_country, case.policy
+    verdict: Verdict
+    if home == user:
+        verdict = None
+    elif user != "US":
+        verdict = Mode.NONE, Reason.INTERNATIONAL_USER_OUTSIDE_US
+    elif policy.international_enabled and home in policy.international_countries:
+        verdict = Mode.AGENT_ONLY, Reason.INTERNATIONAL_ALLOWED
+    else:
+        verdict = Mode.NONE, Reason.INTERNATIONAL_NOT_ALLOWED
+    return case.see(6, verdict, "prospect in {}, user in {}", home, user)
 
 
 def _rule_7(case: _Case) -> Verdict:
     covered = case.home in ("US", "CA")
-    return case.see(7, f"country {case.home}", None if covered else (Mode.NONE, Reason.COUNTRY_NOT_COVERED))
+    return case.see(7, None if covered else (Mode.NONE, Reason.COUNTRY_NOT_COVERED), "country {}", case.home)
 
 
 def _rule_8(case: _Case) -> Verdict:
@@ -226,67 +248,67 @@ def _rule_8(case: _Case) -> Verdict:
     policy = case.policy
     if policy.agent_side_only:
         case.location = case.known
-        return case.see(8, f"basis hidden, all known locations {list(case.known)}", None)
+        return case.see(8, None, "basis hidden, all known locations {}", case.known)
     if policy.location_basis is LocationBasis.STATE:
-        listed = case.state is not None and case.state[:2] == case.home
-        case.location = (case.state,) if listed and case.state else ()
+        state = case.state
+        case.location = (state,) if state is not None and state[:2] == case.home else ()
     else:
         case.location = case.place.regions
-    saw = f"basis {policy.location_basis}: {list(case.location)}"
     if policy.location_conflict is LocationConflict.STRICTER:
-        saw += f", stricter of {list(case.known)}"
-    return case.see(8, saw, None)
+        return case.see(8, None, "basis {}: {}, stricter of {}", policy.location_basis, case.location, case.known)
+    return case.see(8, None, "basis {}: {}", policy.location_basis, case.location)
 
 
-def _class(case: _Case) -> bool | None:
-    """Whether the prospect counts as two-party; None: the location is unknown."""
-    hidden = case.policy.agent_side_only
-    stricter = hidden or case.policy.location_conflict is LocationConflict.STRICTER
-    looked_at = case.known if stricter else case.location
-    if any(case.two_party(region) for region in looked_at):
+def _prospect_two_party(case: _Case) -> bool | None:
+    """The class of the prospect's location; None: the location is unknown."""
+    policy = case.policy
+    all_of_them = policy.agent_side_only or policy.location_conflict is LocationConflict.STRICTER
+    if any(map(case.two_party, case.known if all_of_them else case.location)):
         return True
-    return False if (case.location or (hidden and case.known)) else None
+    return False if case.location else None
 
 
 def _rule_9(case: _Case) -> Verdict:
     if not case.policy.skip_two_party_states:
-        return case.see(9, "skip_two_party_states off", None)
-    two_party = _class(case)
-    saw = f"prospect two-party: {two_party}"
+        return case.see(9, None, "skip_two_party_states off")
+    two_party = _prospect_two_party(case)
+    verdict: Verdict = None
     if two_party:
-        return case.see(9, saw, (Mode.NONE, Reason.TWO_PARTY_STATE_SKIPPED))
-    return case.see(9, saw, (Mode.NONE, Reason.SKIP_LOCATION_UNKNOWN) if two_party is None else None)
+        verdict = Mode.NONE, Reason.TWO_PARTY_STATE_SKIPPED
+    elif two_party is None:
+        verdict = Mode.NONE, Reason.SKIP_LOCATION_UNKNOWN
+    return case.see(9, verdict, "prospect two-party: {}", two_party)
 
 
 def _rule_10(case: _Case) -> Verdict:
     on = case.policy.agent_side_only
-    return case.see(10, f"agent_side_only {on}", (Mode.AGENT_ONLY, Reason.AGENT_SIDE_ONLY) if on else None)
+    return case.see(10, (Mode.AGENT_ONLY, Reason.AGENT_SIDE_ONLY) if on else None, "agent_side_only {}", on)
 
 
 def _rule_11(case: _Case) -> Verdict:
-    reason = (
-        Reason.PROSPECT_STATE_MISSING
-        if case.policy.location_basis is LocationBasis.STATE
-        else Reason.PROSPECT_LOCATION_UNKNOWN
-    )
-    return case.see(11, f"location {list(case.location)}", None if case.location else (Mode.AGENT_ONLY, reason))
+    verdict: Verdict = None
+    if not case.location:
+        by_state = case.policy.location_basis is LocationBasis.STATE
+        reason = Reason.PROSPECT_STATE_MISSING if by_state else Reason.PROSPECT_LOCATION_UNKNOWN
+        verdict = Mode.AGENT_ONLY, reason
+    return case.see(11, verdict, "location {}", case.location)
 
 
 def _rule_12(case: _Case) -> Verdict:
     rule = TwoPartyRule.EITHER if case.policy.skip_two_party_states else case.policy.two_party_rule
-    prospect = bool(_class(case))
-    state = case.user_state
+    prospect, state = _prospect_two_party(case), case.user_state
     user = state is None or state[:2] != case.user_country or case.two_party(state)
-    saw = f"rule {rule}, prospect two-party {prospect}, user in {state} two-party {user}"
-    prospect_said = (Mode.AGENT_ONLY, Reason.PROSPECT_TWO_PARTY)
-    user_said = (Mode.AGENT_ONLY, Reason.USER_TWO_PARTY)
+    verdict: Verdict
     if rule is TwoPartyRule.USER and user:
-        return case.see(12, saw, user_said)
-    if prospect:
-        return case.see(12, saw, prospect_said)
-    if rule is TwoPartyRule.EITHER and user:
-        return case.see(12, saw, user_said)
-    return case.see(12, saw, (Mode.BOTH, Reason.ONE_PARTY))
+        verdict = Mode.AGENT_ONLY, Reason.USER_TWO_PARTY
+    elif prospect:
+        verdict = Mode.AGENT_ONLY, Reason.PROSPECT_TWO_PARTY
+    elif rule is TwoPartyRule.EITHER and user:
+        verdict = Mode.AGENT_ONLY, Reason.USER_TWO_PARTY
+    else:
+        verdict = Mode.BOTH, Reason.ONE_PARTY
+    saw = "rule {}, prospect two-party {}, user in {} two-party {}"
+    return case.see(12, verdict, saw, rule, prospect, state, user)
 
 
 RULES: tuple[Callable[[_Case], Verdict], ...] = (
@@ -322,7 +344,7 @@ def engine_error(cause: str, data: Any, now: datetime | date) -> Decision:
     """The answer when deciding failed."""
     version = getattr(getattr(data, "jurisdictions", None), "version", "")
     time = now.isoformat() if isinstance(now, date) else ""
-    step = Step(0, cause, f"{Mode.NONE}: {Reason.ENGINE_ERROR}")
+    step = Step(0, "{}", (cause,), (Mode.NONE, Reason.ENGINE_ERROR))
     return Decision(Mode.NONE, Reason.ENGINE_ERROR, 0, (step,), Resolved(), None, str(version), time)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,7 +61,10 @@ def parse_state(text: object) -> str | None:
 
 
 def parse_country(text: object) -> tuple[str | None, str | None]:
-    """A country, and the region that it implies: ``us`` -> ("US", None), ``PR`` -> ("US", "US-PR"); Nones for others."""
+    """A country, and the region that it implies: ``us`` -> ("US", None), ``PR`` -> ("US", "US-PR").
+
+    (None, None) for what is no country.
+    """
     if not isinstance(text, str):
         return None, None
     name = " ".join(text.split())
@@ -88,9 +92,9 @@ class AreaCode:
         return self.kind.startswith("geographic")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AreaCodes:
-    """The area code table. ``version`` is the date of the report."""
+    """The area code table, itself alone equal to it. ``version`` is the date of the report."""
 
     codes: Mapping[str, AreaCode]
     version: str = ""
@@ -114,7 +118,10 @@ class AreaCodes:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a number is. ``country`` None: cannot be told; ``domestic`` then says that it is a +1 number without a place."""
+    """Where a number is.
+
+    ``country`` None: cannot be told; ``domestic`` then says that it is a +1 number without a place.
+    """
 
     e164: str | None
     country: str | None
@@ -123,23 +130,28 @@ class Place:
     why: str = ""
 
 
-_NOWHERE = "cannot be parsed"
+_PLAIN = re.compile(r"\+1[2-9][0-9]{9}").fullmatch
+"""E.164 in +1 as dialing lists have it: ten digits are all that makes a +1 number possible, so nobody need be asked."""
 
 
 def locate(number: object, codes: AreaCodes) -> Place:
     """Where a number, as dialed, is."""
     if not isinstance(number, str) or not number.strip():
         return Place(None, None, why="no number")
-    return _locate(number, codes, id(codes))
+    return _locate(number, codes) if len(number) <= MAX_NUMBER else Place(None, None, why=_NOWHERE)
 
 
-@lru_cache(maxsize=65536)
-def _parse(number: str) -> tuple[int, str, str] | None:
-    """Country code, national number, E.164; None when it is no possible number."""
-    text = number.strip()
+MAX_NUMBER = 250
+"""phonenumbers reads no longer texts either."""
+_NOWHERE = "cannot be parsed, or is not a possible number"
+
+
+def _parse(text: str) -> tuple[int, str, str] | None:
+    """Calling code, national number (country, outside +1), E.164; None when it is no possible number."""
+    if _PLAIN(text):
+        return 1, text[2:], text
+    text = text.strip()
     text = text[4:] if text[:4].lower() == "tel:" else text
-    if len(text) > 250:
-        return None
     try:
         parsed = phonenumbers.parse(text, DEFAULT_REGION)
     except NumberParseException:
@@ -153,7 +165,8 @@ def _parse(number: str) -> tuple[int, str, str] | None:
     return parsed.country_code or 0, region if region and region != "001" else "", e164
 
 
-def _locate(number: str, codes: AreaCodes, _: int) -> Place:
+@lru_cache(maxsize=65536)
+def _locate(number: str, codes: AreaCodes) -> Place:
     parsed = _parse(number)
     if parsed is None:
         return Place(None, None, why=_NOWHERE)

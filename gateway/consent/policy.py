@@ -189,6 +189,10 @@ _TOGGLES = {
 }
 
 
+def _replace(policy: Policy, fields: dict[str, Any]) -> Policy:
+    return replace(policy, **fields)
+
+
 def change(policy: Policy, setting: str, value: Any) -> Policy:
     """One setting changed. Raises PolicyError for a bad name or value, SettingRefused for what can't be chosen now."""
     if setting not in _FIELDS or setting.endswith(".pending") or setting == "version":
@@ -198,15 +202,15 @@ def change(policy: Policy, setting: str, value: Any) -> Policy:
     name, parse = _FIELDS[setting]
     parsed = parse(setting, value)
     family, _, part = setting.partition(".")
-    changed = replace(policy, **{name: parsed})
+    changed = _replace(policy, {name: parsed})
     if family in _TOGGLES and part:
         enabled, members, pending = _TOGGLES[family]
         chosen = getattr(changed, members)
         if part == "enabled":
-            changed = replace(changed, **{enabled: parsed and bool(chosen), pending: parsed and not chosen})
+            changed = _replace(changed, {enabled: parsed and bool(chosen), pending: parsed and not chosen})
         elif not chosen:
-            changed = replace(changed, **{enabled: False, pending: False})
+            changed = _replace(changed, {enabled: False, pending: False})
         elif getattr(policy, pending):
-            changed = replace(changed, **{enabled: True, pending: False})
+            changed = _replace(changed, {enabled: True, pending: False})
     _check_countries(changed)
     return changed

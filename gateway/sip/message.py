@@ -214,9 +214,7 @@ class Request(Message):
     __slots__ = ("method", "uri")
     version: ClassVar[str] = "SIP/2.0"
 
-    def __init__(
-        self, method: str, uri: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
-    ) -> None:
+    def __init__(self, method: str, uri: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> None:
         super().__init__(headers, body)
         self.method = method
         self.uri = uri

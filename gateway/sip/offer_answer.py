@@ -49,7 +49,6 @@ def ip_address(host: str) -> IPv4Address | IPv6Address:
     return parse_ip_address(host)
 
 
-
 class OfferAnswerError(SdpError):
     """An offer or answer at the wrong time; ``status`` is 491 where two offers cross (RFC 3261 §14.2), else 400."""
 
