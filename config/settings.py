@@ -65,6 +65,9 @@ class Sip(_Section):
     realm: str = Field(
         min_length=1, description="Digest realm; part of every stored HA1, so changing it voids passwords"
     )
+    digest_algorithms: tuple[Literal["MD5", "SHA-256"], ...] = Field(
+        min_length=1, description="Challenges in this order; a client answers the first that it knows (RFC 8760)"
+    )
     user_agent: str = ""
     no_answer_seconds: float = Field(
         gt=0, description="A callee that rings longer is cancelled, the caller gets 408/480"

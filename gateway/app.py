@@ -213,7 +213,7 @@ def _table(settings: Settings, store: Store, media: NativeMediaEngine, gate: Con
         gate=gate,
         media=media,
         router=routing.Router(_trunks(settings), _peers(settings)),
-        authenticator=Authenticator(sip.realm, secrets.token_bytes(32)),
+        authenticator=Authenticator(sip.realm, secrets.token_bytes(32), algorithms=sip.digest_algorithms),
         metrics=Telemetry(metrics),
     )
 

@@ -6,6 +6,7 @@ Whatever the disk does, the call goes on: the manifest, or the log where nothing
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ import numpy as np
 import structlog
 
 from media.codecs import SAMPLE_RATE
-from media.engine import CaptureMode, Codec, Outcome, RecordingRequest, RecordingResult, SessionStats, Side
+from media.engine import CaptureMode, Codec, LegStats, Outcome, RecordingRequest, RecordingResult, SessionStats, Side
 from media.manifest import SCHEMA, Chain, component, directory_for, file_sha256, utc, write_atomically
 from media.timeline import LegTimeline
 from media.wav import WavWriter
@@ -66,6 +67,7 @@ class Recording:
         self._started = recorder.clock.utc()
         self._sides = SIDES[mode]
         self._legs = {side: LegTimeline(start_ns) for side in self._sides}
+        self._received_before = _received(source.stats())
         self._silent: dict[Side, int] = {}
         self._commands: deque[Command] = deque()
         self._events: list[dict[str, Any]] = []
@@ -110,9 +112,14 @@ class Recording:
             self._directory = directory
             if self._sides:
                 write_atomically(directory / f"{name}.part.json", self._recorder.encode(self._identity()))
-                self._writer = self._recorder.open_file(directory / f"{name}.wav.part", len(self._sides))
+                self._open_file(directory / f"{name}.wav.part", self._written)
         except (OSError, ValueError) as error:
             self._trouble("the recording could not be opened", error)
+
+    def _open_file(self, path: Path, frames: int) -> None:
+        """Open the file with ``frames`` frames of silence for what is past."""
+        self._writer = self._recorder.open_file(path, len(self._sides))
+        self._writer.frames = frames
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -157,29 +164,16 @@ class Recording:
         for side, sample in self._silent.items():
             index = list(self._legs).index(side)
             taken[index][max(0, sample - self._written) :] = 0
-        self._written = until
+        before, self._written = self._written, until
         frames = taken[0] if len(taken) == 1 else np.stack(taken, axis=1)
-        if self._writer is None and self._directory is not None:
-            self._reopen()
         try:
+            if self._writer is None and self._directory is not None:
+                self._open_file(self._directory / f"{self.request.call_id}.wav.part", before)
             if self._writer is not None:
                 self._writer.append(frames)
                 self._failing = False
         except OSError as error:
-            self._hole(until, error)
-
-    def _hole(self, until: int, error: OSError) -> None:
-        self._trouble("samples could not be written, and are silence in the file", error)
-
-    def _reopen(self) -> None:
-        """The file could not be opened before: try again, with silence for what is past."""
-        assert self._directory is not None
-        try:
-            path = self._directory / f"{self.request.call_id}.wav.part"
-            self._writer = self._recorder.open_file(path, len(self._sides))
-            self._writer.frames = self._written - 0
-        except OSError as error:
-            self._trouble("the recording could not be opened", error)
+            self._trouble("samples could not be written, and are silence in the file", error)
 
     def _mark(self, event: str, at_ns: int, details: Mapping[str, object]) -> None:
         if len(self._events) < 1000:
@@ -271,12 +265,37 @@ class Recording:
             "termination": dict(termination),
             "audio": self._audio(audio),
             "legs": {
-                side.name.lower(): _leg(counters, self._legs.get(side))
+                side.name.lower(): self._leg(side, counters)
                 for side, counters in ((Side.AGENT, stats.agent), (Side.PROSPECT, stats.prospect))
             },
             "events": self._events,
             "problems": self._problems,
         }
+
+    def _leg(self, side: Side, counters: LegStats) -> dict[str, Any]:
+        """One leg's share of the manifest. ``gaps`` are sample ranges without audio of it."""
+        leg = self._legs.get(side)
+        about: dict[str, Any] = {
+            "captured_leg": leg is not None,
+            "received": counters.received,
+            "forwarded": counters.forwarded,
+            "dropped": counters.dropped_source + counters.dropped_malformed,
+            "dropped_source": counters.dropped_source,
+            "captured": counters.captured,
+            "ring_lost": counters.ring_lost,
+        }
+        if leg is None:
+            return about
+        counts = leg.settle()
+        # DTMF and the like came, and were never meant to be captured: they are no loss
+        uncaptured = max(0, counters.received - self._received_before[side] - counters.captured)
+        gaps, omitted = leg.gaps(self._written)
+        return about | {
+            "placed": counts.placed, "lost": max(0, counts.expected - counts.unique - uncaptured),
+            "late": counts.late, "duplicate": counts.duplicate, "reordered": counts.reordered,
+            "codecs": counts.codecs, "undecodable": counts.undecodable, "skew_samples": counts.skew_samples,
+            "gaps": [list(gap) for gap in gaps], "gaps_omitted": omitted,
+        }  # fmt: skip
 
     def _audio(self, audio: Path | None) -> dict[str, Any] | None:
         if audio is None or self._writer is None:
@@ -304,12 +323,16 @@ class Recording:
             log.error("manifest could not be written", call_id=self.request.call_id, manifest=dict(manifest))
             return None
         path = self._directory / f"{self.request.call_id}.json"
+        audio = self._writer.path if self._writer is not None and manifest["audio"] is not None else None
         try:
+            if audio is not None:  # first, so that who sees a manifest finds its file
+                audio.replace(audio.with_suffix(""))
             Chain(self._recorder.root, self.request.organization).append(path, manifest)
-            if self._writer is not None and manifest["audio"] is not None:
-                self._writer.path.replace(self._writer.path.with_suffix(""))
             (self._directory / f"{self.request.call_id}.part.json").unlink(missing_ok=True)
         except (OSError, ValueError) as error:
+            if audio is not None and not audio.exists():
+                with contextlib.suppress(OSError):  # the sidecar is still there: the next start finishes it
+                    audio.with_suffix("").replace(audio)
             self._trouble("the manifest could not be written", error)
             log.error("manifest could not be written", call_id=self.request.call_id, manifest=dict(manifest))
             return None
@@ -329,25 +352,8 @@ class Recording:
         )  # fmt: skip
 
 
-def _leg(counters: Any, leg: LegTimeline | None) -> dict[str, Any]:
-    about: dict[str, Any] = {
-        "captured_leg": leg is not None,
-        "received": counters.received,
-        "forwarded": counters.forwarded,
-        "dropped": counters.dropped_source + counters.dropped_malformed,
-        "dropped_source": counters.dropped_source,
-        "captured": counters.captured,
-        "ring_lost": counters.ring_lost,
-    }
-    if leg is not None:
-        counts = leg.counts
-        about |= {
-            "placed": counts.placed, "lost": counts.lost, "late": counts.late, "duplicate": counts.duplicate,
-            "reordered": counts.reordered, "codecs": counts.codecs, "undecodable": counts.undecodable,
-            "skew_samples": counts.skew_samples, "gaps": [list(gap) for gap in counts.gaps],
-            "gaps_omitted": counts.gaps_omitted,
-        }  # fmt: skip
-    return about
+def _received(stats: SessionStats) -> dict[Side, int]:
+    return {Side.AGENT: stats.agent.received, Side.PROSPECT: stats.prospect.received}
 
 
 class Recorder:

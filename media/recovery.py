@@ -36,10 +36,7 @@ def _recover_one(root: Path, sidecar: Path) -> RecordingResult:
     call_id = str(identity["call_id"])
     manifest_path = sidecar.with_name(f"{call_id}.json")
     part, final = sidecar.with_name(f"{call_id}.wav.part"), sidecar.with_name(f"{call_id}.wav")
-    if manifest_path.exists():
-        # killed between manifest and rename: the manifest is right
-        if part.exists():
-            part.replace(final)
+    if manifest_path.exists():  # killed just before the sidecar was removed
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
     else:
         manifest = _finish(root, identity, part if part.exists() else final, manifest_path)

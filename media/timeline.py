@@ -1,15 +1,14 @@
 """One leg's place on the recording's timeline: RTP timestamps to sample positions.
 
-Sample 0 is the start of capture. A run of packets with one SSRC and unbroken timestamps is anchored by its least
-delayed packet: position = timestamp + anchor, so jitter moves nothing. What breaks a run (another SSRC, a timestamp
-that jumps against the clock) is anchored anew. Clock skew is taken out gradually, a few samples a second. A packet
-that would lie before what was already written is late, one beyond the present is pulled back to it: no sender can make
-a file longer than its call.
+Sample 0 is the start of capture. A source (SSRC) has an anchor, which its least delayed packets set: position =
+timestamp + anchor, so jitter and reordering move nothing. A timestamp that leaves the clock by more than ``JUMP`` is
+anchored anew; a clock that runs off slowly (skew) is followed in small steps, by the least delayed packet of the last
+seconds. What comes for samples that are already written is late, and counted. Loss is silence, and a gap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +17,24 @@ from numpy.typing import NDArray
 
 from media.codecs import SAMPLE_RATE, Samples, decode_table
 from media.engine import Codec
+from media.sequence import Order, SequenceTracker
 
 HEADER = 24
+"""Bytes of a ring record before its payload; see ``media/relay.pyi``."""
 JUMP = SAMPLE_RATE // 5
-"""200 ms: what a timestamp may stray from the clock before the run is anchored anew."""
-SKEW_STEP = 8
-"""Samples of skew taken out in one batch at most (1 ms)."""
+"""200 ms: what a timestamp may stray from the clock before it is anchored anew."""
+LONGEST_PACKET = SAMPLE_RATE * 6 // 100
+SKEW_SLACK = SAMPLE_RATE * 3 // 1000
+"""3 ms: what the least delayed packets may stray from the anchor before it follows them."""
+SKEW_AT_ONCE = SAMPLE_RATE // 100
+"""10 ms too late: the first packets were delayed ones, and the anchor is put right in one step."""
+SKEW_WINDOW_NS = 4_000_000_000
+SHORT_GAP = SAMPLE_RATE // 500
+"""2 ms: a gap that a step of the anchor made; the last sample is held over it."""
+FIRST_ROOM = 4 * SAMPLE_RATE
+MOST_ROOM = 64 * SAMPLE_RATE
 MAX_GAPS = 1000
+MAX_SOURCES = 8
 _PER_NS = SAMPLE_RATE / 1e9
 
 _FIELDS: dict[str, Any] = {
@@ -48,7 +58,10 @@ class LegCounts:
 
     captured: int = 0
     placed: int = 0
-    lost: int = 0
+    expected: int = 0
+    """Packets that the sources' sequence numbers span (RFC 3550 A.3)."""
+    unique: int = 0
+    """Packets of those that came, each counted once."""
     duplicate: int = 0
     reordered: int = 0
     late: int = 0
@@ -57,12 +70,12 @@ class LegCounts:
     anchors: int = 0
     skew_samples: int = 0
     codecs: list[str] = field(default_factory=list)
-    gaps: list[tuple[int, int]] = field(default_factory=list)
-    gaps_omitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Packet:
+class Packet:
+    """A captured RTP packet: ``at`` is its arrival in CLOCK_MONOTONIC ns, the rest as in RFC 3550 5.1."""
+
     at: int
     ts: int
     ssrc: int
@@ -71,36 +84,55 @@ class _Packet:
     payload: NDArray[np.uint8]
 
 
+@dataclass(slots=True)
+class _Source:
+    """What is known of one SSRC. ``ts`` and ``anchor`` are unwrapped: position = ts + anchor."""
+
+    tracker: SequenceTracker
+    ts: int
+    length: int = 0
+    pt: int = -1
+    anchor: int | None = None
+    since: int = 0
+    """Extended sequence number from which on the anchor holds."""
+    before: list[tuple[int, int]] = field(default_factory=list)
+    """Earlier anchors and the sequence numbers they held from, for what comes late."""
+    delays: list[tuple[int, int]] = field(default_factory=list)
+    """Least delay of each batch: (arrival in ns, samples behind the anchor)."""
+
+    def anchor_for(self, seq: int) -> int | None:
+        """The anchor that held at an extended sequence number."""
+        if seq >= self.since or not self.before:
+            return self.anchor
+        return next((anchor for since, anchor in reversed(self.before) if seq >= since), self.before[0][1])
+
+    def move_anchor(self, anchor: int, since: int) -> None:
+        if self.anchor is not None:
+            self.before = [*self.before[-3:], (self.since, self.anchor)]
+        self.anchor, self.since, self.delays = anchor, since, []
+
+
 class LegTimeline:
     """Takes ring records, gives samples. Times are CLOCK_MONOTONIC ns, positions samples since ``start_ns``."""
 
-    def __init__(self, start_ns: int, *, room: int = 4 * SAMPLE_RATE) -> None:
+    def __init__(self, start_ns: int) -> None:
         self.counts = LegCounts()
         self._start_ns = start_ns
-        self._room = room
-        self._buffer: Samples = np.zeros(room, dtype=np.int16)
+        self._buffer: Samples = np.zeros(FIRST_ROOM, dtype=np.int16)
         self._base = 0
-        self._maps: list[tuple[int, Mapping[int, Codec]]] = []
-        self._table: Samples | None = None
-        self._pt = -1
-        self._ssrc = -1
-        self._anchor: int | None = None
-        self._seq = 0
-        self._ts = 0
-        self._length = 0
-        self._recent: list[int] = []
         self._end = 0
+        self._holes: list[tuple[int, int]] = []
+        self._gaps_omitted = 0
+        self._maps: list[tuple[int, Mapping[int, Codec]]] = []
+        self._tables: dict[int, Samples] = {}
+        self._sources: dict[int, _Source] = {}
+        self._latest: _Source | None = None
+        self._waiting = bytearray()
 
     def set_codecs(self, codecs: Mapping[int, Codec], at_ns: int) -> None:
         """Payload types of packets that arrive from ``at_ns`` on."""
         self._maps.append((at_ns, dict(codecs)))
-        self._pt = -1
-
-    def _codec(self, pt: int, at: int) -> Codec | None:
-        for since, codecs in reversed(self._maps):
-            if at >= since and pt in codecs:
-                return codecs[pt]
-        return next((codecs[pt] for _, codecs in self._maps if pt in codecs), None)
+        self._tables = {}
 
     def arrival(self, at_ns: int) -> int:
         """The position of the clock at a time."""
@@ -109,160 +141,219 @@ class LegTimeline:
     # -- in ----------------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Place a drain's worth of ring records. Never raises for what a sender may send."""
-        if not data:
-            return
-        if not self._feed_steady(data):
-            packets = _parse(data)
-            self.counts.captured += len(packets)
-            packets.sort(key=lambda p: p.at)
-            self._feed_slowly(packets)
+        """Place a drain's worth of ring records. Never raises for what a sender may send.
+
+        The leg's first packets wait until the first of them has to be written: the more there are to choose the least
+        delayed from, the better the anchor.
+        """
+        if data and self._latest is None:
+            self._waiting += data
+        elif data and not self._feed_steady(data):
+            self._feed_slowly(data)
+
+    def _feed_waiting(self, until: int) -> None:
+        """Place the first packets when a sample of theirs is to be written."""
+        first = int.from_bytes(self._waiting[:8], "little")
+        if self.arrival(first) - LONGEST_PACKET < until:
+            waiting, self._waiting = bytes(self._waiting), bytearray()
+            self._feed_slowly(waiting)
+
+    def _feed_slowly(self, data: bytes) -> None:
+        packets = parse_records(data)
+        self.counts.captured += len(packets)
+        by_source: dict[int, list[Packet]] = {}
+        for packet in packets:
+            by_source.setdefault(packet.ssrc, []).append(packet)
+        for ssrc, theirs in by_source.items():
+            self._feed_source(ssrc, theirs)
 
     def _feed_steady(self, data: bytes) -> bool:
-        """The common case, a few array operations: equal packets that follow on without a break."""
+        """The common case in a few array operations: equal packets that follow on without a break."""
+        source = self._latest
         length = int.from_bytes(data[20:22], "little")
         size = HEADER + (length + 7) // 8 * 8
         count, rest = divmod(len(data), size)
-        if rest or self._anchor is None or self._table is None or length != self._length or length == 0:
+        if rest or source is None or source.anchor is None or length != source.length or not length:
             return False
+        table = self._tables.get(source.pt)
         head = np.frombuffer(data, dtype=_dtype(size))
-        seqs, stamps = head["seq"], head["ts"]
-        first = int(stamps[0])
-        if int(seqs[0]) != (self._seq + 1) & 0xFFFF or first != (self._ts + length) & 0xFFFFFFFF:
+        seqs, stamps, arrivals = head["seq"], head["ts"], head["at"]
+        first_ts = source.ts + length
+        if table is None or int(seqs[0]) != source.tracker.next_seq or int(stamps[0]) != first_ts & 0xFFFFFFFF:
             return False
         steps = np.arange(count, dtype=np.uint32)
-        if (
-            not (head["length"] == length).all()
-            or not (head["ssrc"] == self._ssrc).all()
-            or not (head["pt"] == self._pt).all()
-            or not ((seqs - seqs[0]) == steps.astype(np.uint16)).all()
-            or not ((stamps - stamps[0]) == steps * np.uint32(length)).all()
+        if not (
+            (head["length"] == length).all()
+            and (head["ssrc"] == source.tracker.ssrc).all()
+            and (head["pt"] == source.pt).all()
+            and ((seqs - seqs[0]) == steps.astype(np.uint16)).all()
+            and ((stamps - stamps[0]) == steps * np.uint32(length)).all()
         ):
             return False
-        position = self._end
-        least = int(((head["at"].astype(np.int64) - self._start_ns) * _PER_NS - steps * float(length)).min()) - length
-        if abs(least - position) > JUMP or position < self._base or position + count * length > self._base + self._room:
+        position = first_ts + source.anchor
+        came = (arrivals.astype(np.int64) - self._start_ns) * _PER_NS
+        delay = int((came - steps * float(length)).min()) - length - position
+        if abs(delay) > JUMP or position < self._base or not self._make_room(position + count * length):
             return False
         payload = np.frombuffer(data, dtype=np.uint8).reshape(count, size)[:, HEADER : HEADER + length]
         at = position - self._base
-        self._buffer[at : at + count * length] = self._table[payload].reshape(-1)
-        self._took(count, int(seqs[-1]), int(stamps[-1]), position + count * length)
-        self._recent = [int(s) for s in seqs[-64:]]
-        self._deskew(least - position)
-        return True
-
-    def _took(self, count: int, seq: int, ts: int, end: int) -> None:
+        self._buffer[at : at + count * length] = table[payload].reshape(-1)
+        self._cover(position, count * length)
+        source.tracker.follow(count)
+        source.ts = first_ts + (count - 1) * length
         self.counts.captured += count
         self.counts.placed += count
-        self._seq, self._ts, self._end = seq, ts, end
+        self._follow_skew(source, int(arrivals[-1]), delay)
+        return True
 
-    def _deskew(self, drift: int) -> None:
-        """Move the anchor a little towards where the clock says it should be."""
-        if abs(drift) <= SKEW_STEP or self._anchor is None:
-            return
-        step = max(-SKEW_STEP, min(SKEW_STEP, drift))
-        self._anchor += step
-        self._end += step
-        self.counts.skew_samples += step
-
-    def _feed_slowly(self, packets: list[_Packet]) -> None:
-        start = 0
-        for index in range(1, len(packets) + 1):
-            if index == len(packets) or packets[index].ssrc != packets[start].ssrc:
-                self._feed_source(packets[start:index])
-                start = index
-
-    def _feed_source(self, packets: list[_Packet]) -> None:
-        """Packets of one SSRC, in order of arrival: put into order of sequence, then placed run by run."""
-        if packets[0].ssrc != self._ssrc:
-            self._ssrc, self._anchor, self._recent = packets[0].ssrc, None, []
-        first = packets[0].seq if self._anchor is None else self._seq
-        ordered = sorted(packets, key=lambda p: _signed16(p.seq - first))
-        self.counts.reordered += sum(a is not b for a, b in zip(packets, ordered, strict=True)) // 2
-        run: list[_Packet] = []
-        previous: _Packet | None = None
-        for packet in ordered:
-            if packet.seq in self._recent:
+    def _feed_source(self, ssrc: int, packets: Sequence[Packet]) -> None:
+        """Packets of one SSRC as they came: put into the order of their sequence numbers, then placed run by run."""
+        source = self._sources.get(ssrc)
+        if source is None:
+            source = self._sources[ssrc] = _Source(SequenceTracker(ssrc, packets[0].seq), packets[0].ts)
+            if len(self._sources) > MAX_SOURCES:
+                oldest = next(iter(self._sources))
+                self._count_source(self._sources.pop(oldest))
+        self._latest = source
+        fresh: list[tuple[int, Packet]] = []
+        for packet in packets:
+            seq, order = source.tracker.take(packet.seq)
+            if order is Order.DUPLICATE:
                 self.counts.duplicate += 1
                 continue
-            self._recent = [*self._recent[-127:], packet.seq]
-            if previous is not None and not self._continues(previous, packet):
-                self._place_run(run)
+            if order is Order.RESTART:
+                self._place_fresh(source, fresh)
+                fresh = []
+                source.anchor, source.before = None, []
+            elif order is Order.EARLIER:
+                self.counts.reordered += 1
+            fresh.append((seq, packet))
+        self._place_fresh(source, fresh)
+
+    def _place_fresh(self, source: _Source, fresh: list[tuple[int, Packet]]) -> None:
+        """Split into runs on one timestamp line each, and place them; what came after its time goes singly."""
+        fresh.sort(key=lambda item: item[0])
+        highest = source.since if source.anchor is None else source.tracker.placed
+        run: list[tuple[int, Packet, int]] = []
+        for seq, packet in fresh:
+            ts = _unwrap(packet.ts, run[-1][2] if run else source.ts)
+            table = self._table(packet)
+            if table is None:
+                self._place_run(source, run)
                 run = []
-            run.append(packet)
-            previous = packet
-        self._place_run(run)
+                source.anchor, source.ts = None, ts
+                continue
+            if source.anchor is not None and seq <= highest:
+                anchor = source.anchor_for(seq)
+                self._place(packet, table, ts + (source.anchor if anchor is None else anchor))
+                continue
+            if run and not self._on_line(run[-1], (seq, packet, ts)):
+                self._place_run(source, run)
+                run = []
+            run.append((seq, packet, ts))
+        self._place_run(source, run)
 
-    def _continues(self, one: _Packet, other: _Packet) -> bool:
-        """Whether ``other`` is on the same timestamp line: its step fits its sequence number, or the clock."""
-        step = _signed32(other.ts - one.ts)
-        by_seq = _signed16(other.seq - one.seq) * max(1, len(one.payload))
-        by_clock = self.arrival(other.at) - self.arrival(one.at)
-        return step == by_seq or abs(step - by_clock) <= JUMP
+    def _on_line(self, one: tuple[int, Packet, int], other: tuple[int, Packet, int]) -> bool:
+        """Whether the timestamp went on with the sequence number, or with the clock (a pause)."""
+        step = other[2] - one[2]
+        by_clock = self.arrival(other[1].at) - self.arrival(one[1].at)
+        return step == (other[0] - one[0]) * len(one[1].payload) or abs(step - by_clock) <= JUMP
 
-    def _place_run(self, run: list[_Packet]) -> None:
-        """A run on one timestamp line; anchored anew when it has left the clock."""
+    def _place_run(self, source: _Source, run: list[tuple[int, Packet, int]]) -> None:
+        """A run on one timestamp line; anchored by its least delayed packet when it has left the clock."""
         if not run:
             return
-        origin = run[0].ts
-        least = min(self.arrival(p.at) - len(p.payload) - _signed32(p.ts - origin) for p in run)
-        if self._anchor is None:
-            position = least
+        least = min(self.arrival(packet.at) - len(packet.payload) - ts for _, packet, ts in run)
+        if source.anchor is None or abs(least - source.anchor) > JUMP:
+            source.move_anchor(least, run[0][0])
             self.counts.anchors += 1
-        else:
-            position = self._end + _signed32(origin - self._ts) - self._length
-            jumped = abs(least - position) > JUMP
-            if jumped:
-                position = least
-                self.counts.anchors += 1
-        self._count_lost(run)
-        self._anchor = position
-        for packet in run:
-            self._place(packet, position + _signed32(packet.ts - origin))
-        last = max(run, key=lambda p: _signed32(p.ts - origin))
-        self._seq, self._ts, self._length = last.seq, last.ts, len(last.payload)
-        self._end = position + _signed32(last.ts - origin) + len(last.payload)
-        self._deskew(least - position)
+        anchor = source.anchor
+        assert anchor is not None
+        for _, packet, ts in run:
+            table = self._table(packet)
+            if table is not None:
+                self._place(packet, table, ts + anchor)
+        seq, last, source.ts = run[-1]
+        source.length, source.pt = len(last.payload), last.pt
+        source.tracker.placed = seq
+        self._follow_skew(source, last.at, least - anchor)
 
-    def _count_lost(self, run: list[_Packet]) -> None:
-        expected = self._seq if self.counts.placed or self.counts.undecodable else (run[0].seq - 1) & 0xFFFF
-        for packet in run:
-            missing = _signed16(packet.seq - expected) - 1
-            if 0 < missing < 3000:
-                self.counts.lost += missing
-            elif missing < 0:
-                self.counts.lost = max(0, self.counts.lost - 1)
-                continue
-            expected = packet.seq
+    def _follow_skew(self, source: _Source, at: int, delay: int) -> None:
+        """Move the anchor towards the least delayed packets of the last seconds, a little at a time.
 
-    def _place(self, packet: _Packet, position: int) -> None:
-        table = self._decoder(packet)
-        if table is None:
+        ``delay`` is the least delay of a batch behind the anchor, in samples. A negative one is proof that the anchor
+        is late; a positive one may be jitter until the whole window says so.
+        """
+        assert source.anchor is not None
+        source.delays = [d for d in source.delays if d[0] > at - SKEW_WINDOW_NS]
+        full = bool(source.delays) and source.delays[0][0] <= at - SKEW_WINDOW_NS * 3 // 4
+        source.delays.append((at, delay))
+        stray = min(d for _, d in source.delays)
+        if abs(stray) <= SKEW_SLACK or (stray > 0 and not full):
             return
-        now = self.arrival(packet.at)
-        position = max(0, min(position, now)) if position > now + JUMP else max(position, 0)
+        step = stray if stray < -SKEW_AT_ONCE else (abs(stray) - SKEW_SLACK + 3) // 4 * (1 if stray > 0 else -1)
+        source.anchor += step
+        source.delays = [(when, d - step) for when, d in source.delays]
+        self.counts.skew_samples += step
+
+    # -- the buffer --------------------------------------------------------------------------------------------------
+
+    def _place(self, packet: Packet, table: Samples, position: int) -> None:
         length = len(packet.payload)
-        start = position - self._base
-        if start < 0:
-            self.counts.late += 1
+        if position < self._base:  # written already, or before the recording began
+            if position + length <= 0:
+                self.counts.ignored += 1  # all of it was said before the recording began
+            elif position < 0 == self._base:
+                self._fill(0, table[packet.payload[-position:]])
+                self.counts.placed += 1
+            else:
+                self.counts.late += 1
             return
-        end = min(start + length, self._room)
-        if start >= end:
+        if not self._make_room(position + length):
             self.counts.ignored += 1
             return
-        self._note_gap(position)
-        self._buffer[start:end] = table[packet.payload[: end - start]]
+        self._fill(position, table[packet.payload])
         self.counts.placed += 1
 
-    def _note_gap(self, position: int) -> None:
-        begin = self._end if self.counts.placed else 0
-        if position - begin >= SAMPLE_RATE // 100:
-            if len(self.counts.gaps) < MAX_GAPS:
-                self.counts.gaps.append((begin, position))
-            else:
-                self.counts.gaps_omitted += 1
+    def _fill(self, position: int, samples: Samples) -> None:
+        at = position - self._base
+        self._buffer[at : at + len(samples)] = samples
+        self._cover(position, len(samples))
 
-    def _decoder(self, packet: _Packet) -> Samples | None:
+    def _cover(self, position: int, length: int) -> None:
+        """Keep the list of what nothing was placed at."""
+        end = position + length
+        if position > self._end:
+            if self._end and position - self._end <= SHORT_GAP and self._end > self._base:
+                held = self._end - self._base
+                self._buffer[held : position - self._base] = self._buffer[held - 1]
+            elif len(self._holes) < MAX_GAPS:
+                self._holes.append((self._end, position))
+            else:
+                self._gaps_omitted += 1
+        elif end <= self._end and self._holes:
+            self._holes = [part for hole in self._holes for part in _without(hole, position, end)]
+        self._end = max(self._end, end)
+
+    def _make_room(self, end: int) -> bool:
+        """Whether the buffer reaches to position ``end``, after growing where it may."""
+        need = end - self._base
+        if need <= len(self._buffer):
+            return True
+        if need > MOST_ROOM:
+            return False
+        larger = np.zeros(min(MOST_ROOM, need * 2), dtype=np.int16)
+        larger[: len(self._buffer)] = self._buffer
+        self._buffer = larger
+        return True
+
+    # -- codecs ------------------------------------------------------------------------------------------------------
+
+    def _table(self, packet: Packet) -> Samples | None:
+        """How to decode a packet; None, and counted, for what can't be."""
+        table = self._tables.get(packet.pt)
+        if table is not None and len(self._maps) == 1 and len(packet.payload):
+            return table
         codec = self._codec(packet.pt, packet.at)
         if codec is None or not len(packet.payload):
             self.counts.ignored += 1
@@ -271,32 +362,58 @@ class LegTimeline:
         if table is None:
             self.counts.undecodable[codec.name] = self.counts.undecodable.get(codec.name, 0) + 1
             return None
-        if packet.pt != self._pt:
-            self._pt, self._table = packet.pt, table
-            if codec.name not in self.counts.codecs:
-                self.counts.codecs.append(codec.name)
+        if codec.name not in self.counts.codecs:
+            self.counts.codecs.append(codec.name)
+        self._tables[packet.pt] = table
         return table
+
+    def _codec(self, pt: int, at: int) -> Codec | None:
+        """What the payload type meant when the packet came; else what it meant at any time."""
+        for since, codecs in reversed(self._maps):
+            if at >= since and pt in codecs:
+                return codecs[pt]
+        return next((codecs[pt] for _, codecs in self._maps if pt in codecs), None)
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
-    @property
-    def position(self) -> int:
-        """The first sample that has not been taken."""
-        return self._base
-
     def take(self, until: int) -> Samples:
         """The samples up to position ``until``; what comes for them later is late."""
+        if self._waiting:
+            self._feed_waiting(until)
         count = max(0, until - self._base)
         taken = np.zeros(count, dtype=np.int16)
-        have = min(count, self._room)
+        have = min(count, len(self._buffer))
         taken[:have] = self._buffer[:have]
-        self._buffer[: self._room - have] = self._buffer[have:]
-        self._buffer[self._room - have :] = 0
+        if have < len(self._buffer):
+            used = max(0, min(self._end - self._base, len(self._buffer)) - have)
+            self._buffer[:used] = self._buffer[have : have + used].copy()
+            self._buffer[used : used + have] = 0
+        else:
+            self._buffer = np.zeros(FIRST_ROOM, dtype=np.int16)
         self._base += count
         return taken
 
+    def gaps(self, until: int) -> tuple[list[tuple[int, int]], int]:
+        """Where a recording of ``until`` samples has no audio of this leg: ranges of 10 ms or more, and how many more
+        there were than are kept."""
+        ranges = [*self._holes, (self._end, until)]
+        clipped = [(begin, min(end, until)) for begin, end in ranges]
+        return [(b, e) for b, e in clipped if e - b >= SAMPLE_RATE // 100], self._gaps_omitted
 
-def _parse(data: bytes) -> list[_Packet]:
+    def settle(self) -> LegCounts:
+        """The counts with those of all sources in them; to be asked for once, at the end."""
+        for source in self._sources.values():
+            self._count_source(source)
+        self._sources = {}
+        return self.counts
+
+    def _count_source(self, source: _Source) -> None:
+        self.counts.expected += source.tracker.expected
+        self.counts.unique += source.tracker.unique
+
+
+def parse_records(data: bytes) -> list[Packet]:
+    """Ring records one by one; a torn one at the end is left out."""
     packets = []
     view = np.frombuffer(data, dtype=np.uint8)
     at = 0
@@ -305,15 +422,18 @@ def _parse(data: bytes) -> list[_Packet]:
         length = int(head["length"])
         payload = view[at + HEADER : at + HEADER + length]
         packets.append(
-            _Packet(int(head["at"]), int(head["ts"]), int(head["ssrc"]), int(head["seq"]), int(head["pt"]), payload)
+            Packet(int(head["at"]), int(head["ts"]), int(head["ssrc"]), int(head["seq"]), int(head["pt"]), payload)
         )
         at += HEADER + (length + 7) // 8 * 8
     return packets
 
 
-def _signed16(value: int) -> int:
-    return ((value + 0x8000) & 0xFFFF) - 0x8000
+def _unwrap(value: int, near: int) -> int:
+    """The 32-bit ``value`` as the whole number next to ``near``."""
+    return near + ((value - near + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
 
-def _signed32(value: int) -> int:
-    return ((value + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+def _without(hole: tuple[int, int], begin: int, end: int) -> list[tuple[int, int]]:
+    """What is left of a hole when ``begin`` to ``end`` was filled."""
+    parts = [(hole[0], min(hole[1], begin)), (max(hole[0], end), hole[1])]
+    return [(b, e) for b, e in parts if b < e]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from gateway.sip.digest import DigestServer, Ha1Pair, Verdict
+from gateway.sip.digest import MD5, SHA256, DigestServer, Ha1Pair, Verdict
 from gateway.sip.errors import SipError
 from gateway.sip.message import Request
 from gateway.store.directory import Directory
@@ -18,8 +18,11 @@ _NAMES = {401: ("authorization", "www-authenticate"), 407: ("proxy-authorization
 class Authenticator:
     """Challenges, and finds the agent who answered."""
 
-    def __init__(self, realm: str, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
-        self._server = DigestServer(realm, secret)
+    def __init__(
+        self, realm: str, secret: bytes, clock: Callable[[], float] = time.monotonic, *,
+        algorithms: Sequence[str] = (SHA256, MD5),
+    ) -> None:  # fmt: skip
+        self._server = DigestServer(realm, secret, algorithms=algorithms)
         self._clock = clock
 
     async def verify(self, request: Request, status: int, directory: Directory) -> SipCredential:

@@ -286,6 +286,9 @@ class Call:
         if not stored:
             self.bridge.media.narrow(CaptureMode.NONE, "the decision could not be stored")
         self.bridge.media.start_capture()
+        dialog = self.callee.dialog if self.callee is not None else None
+        if dialog is not None:  # the other leg's identity, which nobody knew when the call was set up
+            self.bridge.media.mark("answered", trunk=self.trunk_name, sip_call_id=dialog.call_id)
 
     def on_reject(self, session: InviteSession, status: int, response: Response | None, now: float) -> None:
         """The callee's leg failed: the next target where that makes sense, else the caller is told."""

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -165,11 +165,16 @@ class DigestServer:
 
     ``secret`` is at least 16 unguessable bytes; nonces live for ``nonce_seconds``; at most ``max_nonces`` are counted
     at once. When that is not enough, the nonces made before the one that was dropped become stale, never replayable.
+    ``algorithms`` are offered in this order, and no other is taken.
     """
 
-    def __init__(self, realm: str, secret: bytes, *, nonce_seconds: float = 300.0, max_nonces: int = 20_000) -> None:
-        if len(secret) < 16 or max_nonces < 1:
-            raise ValueError("the secret takes 16 bytes or more, and max_nonces 1 or more")
+    def __init__(
+        self, realm: str, secret: bytes, *, algorithms: Sequence[str] = (SHA256, MD5), nonce_seconds: float = 300.0,
+        max_nonces: int = 20_000,
+    ) -> None:  # fmt: skip
+        if len(secret) < 16 or max_nonces < 1 or not algorithms or not set(algorithms) <= set(_HASHES):
+            raise ValueError("the secret takes 16 bytes or more, max_nonces 1 or more, algorithms MD5 or SHA-256")
+        self.algorithms = tuple(algorithms)
         self.realm = realm
         self._secret = secret
         self._lifetime = int(nonce_seconds * 1000)
@@ -186,12 +191,12 @@ class DigestServer:
         made = f"{int(now * 1000):x}.{entropy}"
         return f"{made}.{self._mac(made)[:32]}"
 
-    def challenges(self, now: float, entropy: str, *, stale: bool = False) -> tuple[str, str]:
-        """The two values for WWW-Authenticate or Proxy-Authenticate, the preferred one first (RFC 8760 §2.4)."""
+    def challenges(self, now: float, entropy: str, *, stale: bool = False) -> tuple[str, ...]:
+        """The values for WWW-Authenticate or Proxy-Authenticate, the preferred one first (RFC 8760 §2.4)."""
         nonce = self.nonce(now, entropy)
         tail = ", stale=true" if stale else ""
         start = f'Digest realm={quoted(self.realm)}, nonce="{nonce}", opaque="{self.opaque}", qop="auth", algorithm='
-        return f"{start}{SHA256}{tail}", f"{start}{MD5}{tail}"
+        return tuple(f"{start}{algorithm}{tail}" for algorithm in self.algorithms)
 
     def credentials(self, values: Iterable[str]) -> Credentials | None:
         """The credentials for our realm among the header's values; None where there are none, or none well-formed."""
@@ -205,14 +210,14 @@ class DigestServer:
         """Check credentials for a request. ``stored`` is None for an unknown user, who takes the same way as a wrong
         password. ``uri`` is the Request-URI. Never raises."""
         known = stored or Ha1Pair(self._mac(f"md5\0{found.username}")[:32], self._mac(f"sha\0{found.username}"))
-        algorithm = found.algorithm if found.algorithm in _HASHES else MD5
+        algorithm = found.algorithm if found.algorithm in self.algorithms else MD5
         expected = digest_response(
             algorithm, known.md5 if algorithm == MD5 else known.sha256, method, found.uri, found.nonce,
             qop=found.qop, nc=found.nc, cnonce=found.cnonce,
         )  # fmt: skip
         right = hmac.compare_digest(expected.encode(), found.response.encode("latin-1", "replace"))
         made = self._made_at(found.nonce)
-        offered = algorithm == found.algorithm and found.qop in ("auth", "") and found.realm == self.realm
+        offered = found.algorithm in self.algorithms and found.qop in ("auth", "") and found.realm == self.realm
         opaque_kept = found.opaque in (None, "", self.opaque)
         count = _count(found)
         if not (right and stored and offered and opaque_kept and same_target(found.uri, uri)):

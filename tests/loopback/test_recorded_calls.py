@@ -11,7 +11,7 @@ import pytest
 from gateway.store.history import CallFilter
 from media.engine import CaptureMode, Side
 from scripts.audit_recordings import audit
-from tests.loopback.conftest import Rig, start_rig
+from tests.support.rig import Rig, start_rig
 
 AGENT_HZ, PROSPECT_HZ = 440.0, 1000.0
 PACKETS = 120
