@@ -22,3 +22,7 @@ for command in (serve, decide, call, user, policy, lists, organizations, calls, 
 def main() -> None:
     """Entry point of the ``twoparty`` script."""
     app()
+
+
+if __name__ == "__main__":
+    main()

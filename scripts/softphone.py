@@ -188,7 +188,7 @@ class Softphone:
         """Wait for a call and answer it. Raises :class:`SoftphoneError` when none comes."""
         event = self._wait(lambda event: event.kind == "incoming", seconds, "no call came in")
         made: SoftphoneCall = event.call
-        made.call.answer(self._parameters(200))
+        self._do(lambda: made.call.answer(self._parameters(200)))
         self._wait_state(made, "CONFIRMED", 10)
         return made
 
@@ -201,28 +201,41 @@ class Softphone:
 
     def dtmf(self, call: SoftphoneCall, digits: str) -> None:
         """Send digits as telephone-events (RFC 4733), and let them go out."""
-        call.call.dialDtmf(digits)
+        self._do(lambda: call.call.dialDtmf(digits))
         self.talk(call, SETTLE_SECONDS + 0.25 * len(digits))
 
     def hold(self, call: SoftphoneCall, seconds: float) -> None:
         """Put the call on hold (sendonly re-INVITE), wait, take it back."""
-        call.call.setHold(self._parameters())
+        self._do(lambda: call.call.setHold(self._parameters()))
         self._wait(lambda event: event.kind == "media" and event.call is call, 10, "no answer to hold")
         self.talk(call, seconds)
         parameters = self._parameters()
         parameters.opt.flag = 1  # PJSUA_CALL_UNHOLD
-        call.call.reinvite(parameters)
+        self._do(lambda: call.call.reinvite(parameters))
         self._wait(lambda event: event.kind == "media" and event.call is call, 10, "no answer to unhold")
 
     def hang_up(self, call: SoftphoneCall, seconds: float = 10.0) -> None:
         """Send BYE (or CANCEL) and wait until the call is over."""
         if "DISCONNECTED" not in call.states:
-            call.call.hangup(self._parameters())
+            self._do(lambda: call.call.hangup(self._parameters()))
             self._wait_state(call, "DISCONNECTED", seconds)
 
     def wait_end(self, call: SoftphoneCall, seconds: float) -> None:
         """Wait until the far end hangs up. Raises :class:`SoftphoneError` when it does not."""
         self._wait_state(call, "DISCONNECTED", seconds)
+
+    @staticmethod
+    def _do(action: Callable[[], None]) -> None:
+        """Act on a call. PJSIP's thread may hold the call's lock while it waits for Python's, which we hold: it gives
+        up after a while (PJ_ETIMEDOUT), so let it finish first, and try again."""
+        for attempts_left in (2, 1, 0):
+            time.sleep(0.1)
+            try:
+                action()
+                return
+            except RuntimeError as error:
+                if "PJ_ETIMEDOUT" not in str(error) or not attempts_left:
+                    raise
 
     def _parameters(self, status: int = 0) -> Any:
         parameters = self._pj.CallOpParam()

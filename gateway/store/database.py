@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,10 +131,23 @@ def _sqlite_connect(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are ours: the driver would begin them too late
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={_DRIVER_BUSY_MILLISECONDS}")
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _switch_to_wal(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    """Two who open a new file at once: the switch does not wait for the other's lock by itself."""
+    deadline = time.monotonic() + _DRIVER_BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _sqlite_begin(connection: Connection) -> None:

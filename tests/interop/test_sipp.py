@@ -173,7 +173,7 @@ async def test_200_calls_at_20_a_second_are_all_recorded_clean(make: Make, tmp_p
     assert {m["decision"]["reason"] for m in manifests} == {"one_party"}
     bench.check_audio()
     bench.clean()
-    assert len((await bench.gateway.store.history.calls(CallFilter(organization="acme"), limit=500)).items) == 200
+    assert len((await bench.gateway.store.history.calls(CallFilter(organization="acme"), limit=500)).rows) == 200
 
 
 async def test_a_tenth_of_the_messages_lost(make: Make, tmp_path: Path) -> None:
