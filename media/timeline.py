@@ -35,7 +35,6 @@ FIRST_ROOM = 4 * SAMPLE_RATE
 MOST_ROOM = 64 * SAMPLE_RATE
 MAX_GAPS = 1000
 MAX_SOURCES = 8
-_PER_NS = SAMPLE_RATE / 1e9
 
 _FIELDS: dict[str, Any] = {
     "names": ["at", "ts", "ssrc", "seq", "pt", "flags", "length"],
@@ -136,7 +135,7 @@ class LegTimeline:
 
     def arrival(self, at_ns: int) -> int:
         """The position of the clock at a time."""
-        return int((at_ns - self._start_ns) * _PER_NS)
+        return (at_ns - self._start_ns) * SAMPLE_RATE // 1_000_000_000
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
@@ -191,8 +190,8 @@ class LegTimeline:
         ):
             return False
         position = first_ts + source.anchor
-        came = (arrivals.astype(np.int64) - self._start_ns) * _PER_NS
-        delay = int((came - steps * float(length)).min()) - length - position
+        came = (arrivals.astype(np.int64) - self._start_ns) * SAMPLE_RATE // 1_000_000_000
+        delay = int((came - steps.astype(np.int64) * length).min()) - length - position
         if abs(delay) > JUMP or position < self._base or not self._make_room(position + count * length):
             return False
         payload = np.frombuffer(data, dtype=np.uint8).reshape(count, size)[:, HEADER : HEADER + length]
