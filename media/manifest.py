@@ -84,5 +84,19 @@ class Chain:
         full = {**manifest, "chain": {"index": count + 1, "previous": head}}
         data = (json.dumps(full, indent=2, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace")
         write_atomically(path, data)
-        state = {"count": count + 1, "head": hashlib.sha256(data).hexdigest(), "last": path.name}
+        self._advance(count + 1, data, path)
+
+    def _advance(self, count: int, data: bytes, path: Path) -> None:
+        state = {"count": count, "head": hashlib.sha256(data).hexdigest(), "last": path.name}
         write_atomically(self._path, (json.dumps(state) + "\n").encode())
+
+    def adopt(self, path: Path) -> None:
+        """Take in a manifest that was written just before a crash, if it is the next of the chain.
+
+        Raises OSError, ValueError, KeyError.
+        """
+        count, head = self.head()
+        data = path.read_bytes()
+        link = json.loads(data)["chain"]
+        if (link["index"], link["previous"]) == (count + 1, head):
+            self._advance(count + 1, data, path)

@@ -36,7 +36,8 @@ def _recover_one(root: Path, sidecar: Path) -> RecordingResult:
     call_id = str(identity["call_id"])
     manifest_path = sidecar.with_name(f"{call_id}.json")
     part, final = sidecar.with_name(f"{call_id}.wav.part"), sidecar.with_name(f"{call_id}.wav")
-    if manifest_path.exists():  # killed just before the sidecar was removed
+    if manifest_path.exists():  # killed just before the sidecar was removed, or the chain told
+        Chain(root, str(identity["organization"])).adopt(manifest_path)
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
     else:
         manifest = _finish(root, identity, part if part.exists() else final, manifest_path)

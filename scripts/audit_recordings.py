@@ -179,16 +179,15 @@ def _check(root: Path, manifest: _Manifest, report: Report) -> set[Path]:
         return set()
     if mode == "none":
         report.add(name, "forbidden audio", "the decision was none, but the manifest has audio")
-    path = manifest.path.with_name(str(audio["file"]))
-    if path.parent != manifest.path.parent or "/" in str(audio["file"]):
-        report.add(name, "bad manifest", f"audio.file: {audio['file']!r} is not beside it")
+    if audio["file"] != beside.name:
+        report.add(name, "bad manifest", f"audio.file: {audio['file']!r} is not {beside.name}, beside it")
         return set()
-    if not path.is_file() or path.is_symlink():
+    if not beside.is_file() or beside.is_symlink():
         report.add(name, "missing file", f"{audio['file']} is not there")
         return set()
     report.audio_files += 1
-    _check_audio(manifest, path, report)
-    return {path}
+    _check_audio(manifest, beside, report)
+    return {beside}
 
 
 def _check_identity(root: Path, manifest: _Manifest, report: Report) -> None:
