@@ -96,15 +96,28 @@ def _opened(path: Path) -> IO[bytes]:
 
 def _spool(output: Path | None) -> IO[str]:
     """Where answers wait until the last line has proved good; beside ``output``, to be renamed."""
-    directory = str(output.parent) if output is not None else None
+    directory = str(output.parent) if output is not None and _is_plain(output) else None
     try:
         return tempfile.NamedTemporaryFile("w+", dir=directory, prefix=".decide-", encoding="utf-8")
     except OSError as error:
         raise _BadInput(f"{output or tempfile.gettempdir()}: {error.strerror}") from None
 
 
+def _is_plain(output: Path) -> bool:
+    """A file, there or to be; a device or pipe must not be replaced by one."""
+    return output.is_file() or not output.exists()
+
+
 def _deliver(spool: IO[str], output: Path | None) -> None:
     spool.flush()
+    if output is not None and not _is_plain(output):
+        spool.seek(0)
+        try:
+            with output.open("w", encoding="utf-8") as device:
+                shutil.copyfileobj(spool, device)
+        except OSError as error:
+            raise _BadInput(f"{output}: {error.strerror}") from None
+        return
     if output is not None:
         try:
             copy = output.with_name(f".{output.name}.{os.getpid()}")
