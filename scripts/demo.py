@@ -184,11 +184,16 @@ async def serve() -> int:
     """The gateway on its embedded defaults, with a test carrier on the default trunk's port."""
     settings = load()
     trunk = settings.trunks[0]
-    carrier = await Phone.open(trunk.host, "udp", tone_hz=PROSPECT_HZ, username="carrier", port=trunk.port)
+    try:
+        carrier = await Phone.open(trunk.host, "udp", tone_hz=PROSPECT_HZ, username="carrier", port=trunk.port)
+    except OSError as error:
+        console.print(f"[red]The test carrier could not start:[/] {error.strerror or error}", highlight=False)
+        return 1
     try:
         gateway = await Gateway.start(settings)
     except StartError as error:
         console.print(f"[red]The gateway could not start:[/] {error}", highlight=False)
+        await carrier.close()
         return 1
     await prepare(gateway, "demo", "demo", "demo")
     stop = asyncio.Event()
