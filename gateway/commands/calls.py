@@ -17,6 +17,7 @@ from gateway.commands.storing import (
     OrganizationOption,
     SinceOption,
     UntilOption,
+    fitting_table,
     print_json,
     time_of,
     when,
@@ -75,12 +76,19 @@ def calls(
 
 
 def _table(rows: tuple[CallRow, ...]) -> Table:
-    table = Table("time (UTC)", "", "user", "prospect", "mode", "reason", "ended", "talk", "recording", "call")
-    for row in rows:
+    groups = {
+        "time (UTC)": ["time (UTC)"],
+        "who": ["", "user", "prospect"],
+        "decision": ["mode", "reason"],
+        "ended": ["ended", "talk"],
+        "recording": ["recording", "call"],
+    }
+
+    def cells(row: CallRow) -> list[str]:
         ended = row.termination or "live"
         if row.sip_status and row.termination != "completed":
             ended += f" {row.sip_status}"
-        table.add_row(
+        return [
             when(row.started_at),
             {"outbound": "→", "inbound": "←"}.get(row.direction, row.direction),
             escape(row.username or "-"),
@@ -91,8 +99,9 @@ def _table(rows: tuple[CallRow, ...]) -> Table:
             duration(row.seconds),
             escape(" ".join(part for part in (row.outcome, row.path) if part) or "-"),
             row.call_id,
-        )
-    return table
+        ]
+
+    return fitting_table(groups, map(cells, rows), console.width)
 
 
 def styled_mode(mode: str | None) -> str:

@@ -18,6 +18,7 @@ from gateway.commands.storing import (
     OrganizationOption,
     SinceOption,
     UntilOption,
+    fitting_table,
     print_json,
     time_of,
     when,
@@ -69,12 +70,17 @@ def recordings(
 
 
 def _table(rows: tuple[RecordingRow, ...]) -> Table:
-    table = Table(
-        "finished (UTC)", "user", "prospect", "mode", "outcome", "length", "channels", "MB", "path", "problems"
-    )
-    for row in rows:
+    groups = {
+        "finished (UTC)": ["finished (UTC)"],
+        "who": ["user", "prospect"],
+        "result": ["mode", "outcome"],
+        "audio": ["length", "channels", "MB"],
+        "file": ["path", "problems"],
+    }
+
+    def cells(row: RecordingRow) -> list[str]:
         seconds = row.samples / row.sample_rate if row.sample_rate else None
-        table.add_row(
+        return [
             when(row.finished_at),
             escape(row.username or "-"),
             escape(row.prospect_number),
@@ -85,5 +91,6 @@ def _table(rows: tuple[RecordingRow, ...]) -> Table:
             f"{row.size_bytes / 1e6:.1f}",
             escape(row.path or "-"),
             escape("; ".join(row.problems)),
-        )
-    return table
+        ]
+
+    return fitting_table(groups, map(cells, rows), console.width)

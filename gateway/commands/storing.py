@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.table import Column, Table
 
 from gateway.commands.common import fail, settings_of
 from gateway.store.store import Store, StoreError
@@ -94,6 +95,25 @@ def time_of(option: str, text: str | None) -> datetime | None:
     except (ValueError, OverflowError):
         fail(f"{option}: {text!r} is not a time; write 2026-01-31, 2026-01-31T12:00 or 12h")
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def fitting_table(groups: Mapping[str, Sequence[str]], rows: Iterable[Sequence[str]], width: int) -> Table:
+    """A column for each heading, or where ``width`` is too narrow for that a column for each group, its cells stacked.
+
+    ``groups`` maps the heading of a group to the headings in it; a row has a cell for each heading, in that order.
+    """
+    wide = width >= WIDE
+    headings = [heading for group in groups.values() for heading in group] if wide else list(groups)
+    table = Table(*(Column(heading, overflow="fold") for heading in headings), show_lines=not wide)
+    for row in rows:
+        cells = iter(row)
+        stacked = ("\n".join(cell for _ in group if (cell := next(cells))) for group in groups.values())
+        table.add_row(*(row if wide else stacked))
+    return table
+
+
+WIDE = 140
+"""Columns of a terminal from which on every heading has its own."""
 
 
 def when(time: datetime) -> str:
