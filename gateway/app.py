@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
@@ -108,6 +109,8 @@ class Gateway:
             store = await Store.open(settings.store.url)
             root = settings.recording.root
             recovered = await asyncio.to_thread(recover, root)
+            if lost := await store.end_lost_calls(datetime.now(UTC)):
+                log.warning("calls were live when the gateway stopped", calls=lost)
         except Exception as error:
             if store is not None:
                 await store.close()

@@ -15,10 +15,11 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[[], *NAMES], default=[], help="which ones (default: all)")
     parser.add_argument("--quick", action="store_true", help="one short run each")
     arguments = parser.parse_args()
+    worst = 0
     for name in arguments.names or NAMES:
-        sys.argv = [name, *(["--quick"] if arguments.quick else [])]
-        importlib.import_module(f"scripts.{name}").main()
-    return 0
+        code = importlib.import_module(f"scripts.{name}").main(["--quick"] if arguments.quick else [])
+        worst = max(worst, code)
+    return worst
 
 
 if __name__ == "__main__":

@@ -178,8 +178,8 @@ def table(runs: dict[str, list[Run]], calls: int, rate: int) -> Table:
     peer = statistics.median(run.milliseconds for run in runs[SIPPY])
     rounds = len(runs[SIPPY])
     shown = Table(title=f"A bridged call, SIPp both ends: medians of {rounds} runs of {calls} calls at {rate}/s")
-    for heading in ("", "CPU ms per call", f"of sippy's (target {TARGET})", "failed calls", "memory MB"):
-        shown.add_column(heading, justify="right" if heading else "left", no_wrap=not heading)
+    for heading in ("", "CPU ms\nper call", f"of sippy's\n(target {TARGET})", "failed\ncalls", "memory\nMB"):
+        shown.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for kind, found in runs.items():
         milliseconds = statistics.median(run.milliseconds for run in found)
         shown.add_row(

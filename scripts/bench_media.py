@@ -10,6 +10,7 @@ Runs alternate; the table shows medians. Nothing is asserted here.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import multiprocessing
@@ -19,14 +20,14 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -251,12 +252,12 @@ def run(calls: int = 300, seconds: float = 10.0, runs: int = 3) -> list[dict[str
 
     Without rtpengine on this machine only the native engine is measured.
     """
-    contestants: list[tuple[str, Callable[..., dict[str, Any]], bool]] = [("native, recording", measure_engine, True)]
+    contestants: list[tuple[str, Callable[..., dict[str, Any]], bool]] = [("ours, stereo WAV", measure_engine, True)]
     if shutil.which("rtpengine"):
-        contestants.append(("rtpengine, recording", measure_rtpengine, True))
-    contestants.append(("native, relay only", measure_engine, False))
+        contestants.append(("rtpengine, pcap", measure_rtpengine, True))
+    contestants.append(("ours, relay alone", measure_engine, False))
     if shutil.which("rtpengine"):
-        contestants.append(("rtpengine, relay only", measure_rtpengine, False))
+        contestants.append(("rtpengine, alone", measure_rtpengine, False))
     results: dict[str, list[dict[str, Any]]] = {name: [] for name, _, _ in contestants}
     for _ in range(runs):
         for name, measure, record in contestants:
@@ -265,9 +266,12 @@ def run(calls: int = 300, seconds: float = 10.0, runs: int = 3) -> list[dict[str
                 results[name].append(measure(program, calls, seconds, record, directory / "recordings"))
     rows = [_median(name, found) for name, found in results.items()]
     for row in rows:
-        peer = next((r for r in rows if r["name"] == row["name"].replace("native", "rtpengine") and r is not row), None)
+        peer = next((r for r in rows if r["name"] == PEERS.get(row["name"])), None)
         row["ratio"] = row["us_per_packet"] / peer["us_per_packet"] if peer else None
     return rows
+
+
+PEERS = {"ours, stereo WAV": "rtpengine, pcap", "ours, relay alone": "rtpengine, alone"}
 
 
 def _median(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -284,17 +288,17 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
     table = Table(title=f"RTP forwarding, {packets}")
     heads = (
         "",
-        "µs CPU/packet",
-        "of rtpengine",
-        "p50 ms",
-        "p99 ms",
-        "max ms",
-        "lost (worst)",
-        "KiB RSS/call",
-        "outcome",
+        "CPU µs/\npacket",
+        "of rtp-\nengine's",
+        "p50\nms",
+        "p99\nms",
+        "max\nms",
+        "lost",
+        "KiB/\ncall",
+        "files",
     )
     for head in heads:
-        table.add_column(head, justify="right" if head and head != "outcome" else "left")
+        table.add_column(head, justify="right" if head and head != "files" else "left", no_wrap=True)
     for row in rows:
         table.add_row(
             row["name"],
@@ -305,26 +309,32 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
             f"{row['max_ms']:.2f}",
             f"{row['lost']:.0f}",
             f"{row['kib_per_call']:.0f}",
-            ", ".join(f"{count} {word}" for word, count in row["outcomes"].items()),
+            ", ".join(f"{count} {word.removesuffix(' files')}" for word, count in row["outcomes"].items()),
         )
     console.print(table)
 
 
-def main(
-    calls: Annotated[int, typer.Option(help="Calls at a time, two legs each")] = 300,
-    seconds: Annotated[float, typer.Option(help="Length of a run")] = 10.0,
-    runs: Annotated[int, typer.Option(help="Runs of each contestant")] = 3,
-    quick: Annotated[bool, typer.Option("--quick", help="One run of 3 seconds")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of the table")] = False,
-) -> None:
-    """CPU, latency, loss and memory of the media engine beside rtpengine."""
-    rows = run(calls, 3.0 if quick else seconds, 1 if quick else runs)
-    if as_json:
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; 2 when rtpengine or a compiler is missing."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--calls", type=int, default=300, help="calls at a time, two legs each")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a run")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each contestant")
+    parser.add_argument("--quick", action="store_true", help="one run of 3 seconds each")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of the table")
+    options = parser.parse_args(argv)
+    for program, hint in (("rtpengine", "scripts/install_peers.sh"), (os.environ.get("CC", "cc"), "a C compiler")):
+        if shutil.which(program) is None:
+            print(f"bench_media: {program} is not installed: {hint}", file=sys.stderr)
+            return 2
+    rows = run(options.calls, 3.0 if options.quick else options.seconds, 1 if options.quick else options.runs)
+    if options.json:
         for row in rows:
             print(json.dumps(row))
     else:
         show(rows, Console())
+    return 0
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(main())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from sqlalchemy import update
+
 from gateway.store.accounts import Accounts
 from gateway.store.database import Database
 from gateway.store.directory import Directory
@@ -13,6 +15,7 @@ from gateway.store.history import History
 from gateway.store.journal import Journal
 from gateway.store.lists import DialingLists
 from gateway.store.policies import Policies
+from gateway.store.tables import calls
 
 __all__ = ["Store", "StoreError"]
 
@@ -48,6 +51,15 @@ class Store:
     async def open(cls, url: str) -> Store:
         """Open the database of an SQLAlchemy URL, made and migrated as needed. Raises StoreError."""
         return cls(await Database.open(url))
+
+    async def end_lost_calls(self, now: datetime) -> int:
+        """Calls that a crash left open have ended: how many there were. For the gateway, before it serves."""
+        lost = (
+            update(calls)
+            .where(calls.c.ended_at.is_(None))
+            .values(ended_at=now, termination="lost", ended_by="gateway", detail="the gateway stopped")
+        )
+        return await self._database.write(lambda connection: connection.execute(lost).rowcount)
 
     async def close(self) -> None:
         """Write what the journal still holds, then disconnect."""
