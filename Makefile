@@ -28,4 +28,4 @@ bench:          ## install what the benchmarks need, run them beside their peers
 	@.venv/bin/python -m scripts.bench
 
 clean:          ## what was built or recorded here
-	rm -rf build .venv *.egg-info var artifacts media/*.so media/relay.c
+	rm -rf build .venv *.egg-info var artifacts media/*.so media/relay.c media/records.c

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from media.codecs import SAMPLE_RATE, Samples, decode_table
 from media.engine import Codec
+from media.records import decode_steady, steady_arrival
 from media.sequence import Order, SequenceTracker
 
 HEADER = 24
@@ -155,7 +156,28 @@ class LegTimeline:
         first = int.from_bytes(self._waiting[:8], "little")
         if self.arrival(first) - LONGEST_PACKET < until:
             waiting, self._waiting = bytes(self._waiting), bytearray()
-            self._feed_slowly(waiting)
+            if not self._begin_steady(waiting):
+                self._feed_slowly(waiting)
+
+    def _begin_steady(self, data: bytes) -> bool:
+        """The leg's first packets, where they follow on without a break: anchored by the least delayed of them."""
+        head = np.frombuffer(data, dtype=_dtype(HEADER), count=1)[0]
+        length, pt = int(head["length"]), int(head["pt"])
+        codec = self._codec(pt, int(head["at"]))
+        table = decode_table(codec) if codec is not None else None
+        ssrc, seq, ts = int(head["ssrc"]), int(head["seq"]), int(head["ts"])
+        early = steady_arrival(data, length, ssrc, seq, ts, pt, self._start_ns)
+        if codec is None or table is None or early is None:
+            return False
+        tracker = SequenceTracker(ssrc, seq)
+        source = _Source(tracker, ts - length, length, pt, anchor=early - length - ts, since=tracker.first)
+        self._note_codec(codec, pt, table)
+        self._sources[ssrc] = self._latest = source
+        self.counts.anchors += 1
+        if self._feed_steady(data):
+            return True
+        self._sources, self._latest, self.counts.anchors = {}, None, 0
+        return False
 
     def _feed_slowly(self, data: bytes) -> None:
         packets = parse_records(data)
@@ -167,43 +189,47 @@ class LegTimeline:
             self._feed_source(ssrc, theirs)
 
     def _feed_steady(self, data: bytes) -> bool:
-        """The common case in a few array operations: equal packets that follow on without a break."""
+        """The common case: equal packets that follow on without a break."""
         source = self._latest
-        length = int.from_bytes(data[20:22], "little")
+        if source is None or source.anchor is None:
+            return False
+        table, length = self._tables.get(source.pt), source.length
+        if table is None or not length:
+            return False
+        ts = source.ts + length
+        early = steady_arrival(
+            data, length, source.tracker.ssrc, source.tracker.next_seq, ts & 0xFFFFFFFF, source.pt, self._start_ns
+        )
+        if early is None:
+            return False
         size = HEADER + (length + 7) // 8 * 8
-        count, rest = divmod(len(data), size)
-        if rest or source is None or source.anchor is None or length != source.length or not length:
+        count = len(data) // size
+        position = ts + source.anchor
+        delay = early - length - position
+        # what was said before the recording began has no place in it
+        skip = min(count, (-position + length - 1) // length) if position < 0 == self._base else 0
+        begin = position + skip * length
+        if abs(delay) > JUMP or begin < self._base or not self._make_room(begin + (count - skip) * length):
             return False
-        table = self._tables.get(source.pt)
-        head = np.frombuffer(data, dtype=_dtype(size))
-        seqs, stamps, arrivals = head["seq"], head["ts"], head["at"]
-        first_ts = source.ts + length
-        if table is None or int(seqs[0]) != source.tracker.next_seq or int(stamps[0]) != first_ts & 0xFFFFFFFF:
-            return False
-        steps = np.arange(count, dtype=np.uint32)
-        if not (
-            (head["length"] == length).all()
-            and (head["ssrc"] == source.tracker.ssrc).all()
-            and (head["pt"] == source.pt).all()
-            and ((seqs - seqs[0]) == steps.astype(np.uint16)).all()
-            and ((stamps - stamps[0]) == steps * np.uint32(length)).all()
-        ):
-            return False
-        position = first_ts + source.anchor
-        came = (arrivals.astype(np.int64) - self._start_ns) * SAMPLE_RATE // 1_000_000_000
-        delay = int((came - steps.astype(np.int64) * length).min()) - length - position
-        if abs(delay) > JUMP or position < self._base or not self._make_room(position + count * length):
-            return False
-        payload = np.frombuffer(data, dtype=np.uint8).reshape(count, size)[:, HEADER : HEADER + length]
-        at = position - self._base
-        self._buffer[at : at + count * length] = table[payload].reshape(-1)
-        self._cover(position, count * length)
+        if begin > self._base == 0 and skip:
+            self._place_first(data, skip - 1, size, table, begin)
+        decode_steady(data, length, skip, table, self._buffer[begin - self._base :])
+        self._cover(begin, (count - skip) * length)
         source.tracker.follow(count)
-        source.ts = first_ts + (count - 1) * length
+        source.ts = ts + (count - 1) * length
         self.counts.captured += count
-        self.counts.placed += count
-        self._follow_skew(source, int(arrivals[-1]), delay)
+        self.counts.placed += count - skip
+        self.counts.ignored += skip
+        self._follow_skew(source, int.from_bytes(data[-size : 8 - size], "little"), delay)
         return True
+
+    def _place_first(self, data: bytes, index: int, size: int, table: Samples, end: int) -> None:
+        """The tail of the packet that was being said when the recording began."""
+        payload = np.frombuffer(data, dtype=np.uint8)[index * size + HEADER : (index + 1) * size]
+        length = int.from_bytes(data[index * size + 20 : index * size + 22], "little")
+        self._fill(0, table[payload[length - end : length]])
+        self.counts.placed += 1
+        self.counts.ignored -= 1
 
     def _feed_source(self, ssrc: int, packets: Sequence[Packet]) -> None:
         """Packets of one SSRC as they came: put into the order of their sequence numbers, then placed run by run."""
@@ -361,10 +387,13 @@ class LegTimeline:
         if table is None:
             self.counts.undecodable[codec.name] = self.counts.undecodable.get(codec.name, 0) + 1
             return None
+        self._note_codec(codec, packet.pt, table)
+        return table
+
+    def _note_codec(self, codec: Codec, pt: int, table: Samples) -> None:
         if codec.name not in self.counts.codecs:
             self.counts.codecs.append(codec.name)
-        self._tables[packet.pt] = table
-        return table
+        self._tables[pt] = table
 
     def _codec(self, pt: int, at: int) -> Codec | None:
         """What the payload type meant when the packet came; else what it meant at any time."""

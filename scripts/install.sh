@@ -37,7 +37,8 @@ fi
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 extras=$(echo "$*" | tr ' ' ',')
 stamp=".venv/.installed-${extras:-base}"
-if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ media/relay.pyx -nt "$stamp" ]; then
+if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ media/relay.pyx -nt "$stamp" ] ||
+    [ media/records.pyx -nt "$stamp" ]; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}"
     touch "$stamp"
 fi

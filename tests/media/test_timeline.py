@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from media.codecs import ULAW
 from media.engine import Codec
+from media.records import decode_steady, steady_arrival
 from media.timeline import LegTimeline
 from tests.support.rtp_stream import RATE, Captured, Taken, in_order_of_arrival, sound, stream, with_type
 
@@ -312,3 +313,56 @@ def test_whatever_a_sender_sends_the_recording_has_its_length(
     counts = leg.line.counts
     assert counts.captured == len(rows)
     assert counts.unique + counts.duplicate == len(rows)
+
+
+@pytest.mark.parametrize("milliseconds", [1, 7, 19, 20, 33])
+@pytest.mark.parametrize("loss", [False, True])
+def test_what_was_said_before_the_recording_began_has_no_place_in_it(milliseconds: int, loss: bool) -> None:
+    """Natively and packet by packet alike."""
+    audio = sound(2 * RATE)
+    packets = stream(audio, begin_ns=-milliseconds * 1_000_000)
+    if loss:
+        del packets[40]
+    leg = Leg()
+    taken = leg.record(packets, 2)
+    before = milliseconds * 8
+    wanted = ULAW[audio].copy()
+    if loss:
+        wanted[40 * 160 : 41 * 160] = 0
+    assert np.array_equal(taken.samples[: 2 * RATE - before], wanted[before:])
+    assert leg.line.counts.late == 0
+    assert taken.expected_lost == loss
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(0, 65535), st.integers(0, 2**32 - 1), st.integers(1, 400), st.integers(1, 20),
+    st.integers(-(10**9), 10**12), st.integers(0, 255), st.integers(0, 23),
+)  # fmt: skip
+def test_the_native_check_takes_only_what_follows_on(
+    seq: int, ts: int, size: int, count: int, begin: int, flip: int, place: int
+) -> None:
+    """The least of arrival - index * size, as plain Python has it; a changed header byte is no common case."""
+    packets = stream(sound(size * count), begin_ns=begin, seq=seq, ts=ts, size=size)
+    records = [packet.record(START) for packet in packets]
+    data = b"".join(records)
+    found = steady_arrival(data, size, 0x1234, seq, ts, 0, START)
+    assert found == min(packet.at * RATE // SECOND - index * size for index, packet in enumerate(packets))
+    out = np.zeros(size * count, dtype=np.int16)
+    decode_steady(data, size, 0, ULAW, out)
+    assert np.array_equal(out, np.concatenate([ULAW[np.frombuffer(p.payload, np.uint8)] for p in packets]))
+    changed = bytearray(data)
+    changed[len(records[0]) * (count // 2) + place] ^= flip
+    if place >= 8 and place not in (19, 22, 23) and flip:
+        assert steady_arrival(bytes(changed), size, 0x1234, seq, ts, 0, START) is None
+    assert steady_arrival(data[:-1], size, 0x1234, seq, ts, 0, START) is None
+
+
+def test_native_decoding_never_writes_beyond_its_room() -> None:
+    (packet,) = stream(sound(160))
+    data = packet.record(START)
+    for room, skip in ((159, 0), (160, 2), (160, -1)):
+        with pytest.raises(ValueError):
+            decode_steady(data, 160, skip, ULAW, np.zeros(room, dtype=np.int16))
+    with pytest.raises(ValueError):
+        decode_steady(data, 160, 0, ULAW[:255], np.zeros(160, dtype=np.int16))
