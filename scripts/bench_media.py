@@ -28,6 +28,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -285,11 +286,11 @@ def _median(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
 def show(rows: list[dict[str, Any]], console: Console) -> None:
     """The table."""
     packets = f"{rows[0]['sent'] / rows[0]['seconds'] / 1000:.0f}k packets/s, medians of {rows[0]['runs']}"
-    table = Table(title=f"RTP forwarding, {packets}")
+    table = Table(title=f"RTP forwarding, {packets}", box=box.SIMPLE_HEAD, pad_edge=False)
     heads = (
         "",
-        "CPU µs/\npacket",
-        "of rtp-\nengine's",
+        "CPU µs\n/packet",
+        "of rtp-\nengine",
         "p50\nms",
         "p99\nms",
         "max\nms",
