@@ -296,10 +296,9 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
         "max\nms",
         "lost",
         "KiB/\ncall",
-        "files",
     )
     for head in heads:
-        table.add_column(head, justify="right" if head and head != "files" else "left", no_wrap=True)
+        table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for row in rows:
         table.add_row(
             row["name"],
@@ -310,9 +309,11 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
             f"{row['max_ms']:.2f}",
             f"{row['lost']:.0f}",
             f"{row['kib_per_call']:.0f}",
-            ", ".join(f"{count} {word.removesuffix(' files')}" for word, count in row["outcomes"].items()),
         )
     console.print(table)
+    for row in rows:
+        for word, count in row["outcomes"].items():
+            console.print(f"{row['name']}: {count} {word}", highlight=False)
 
 
 def main(argv: list[str] | None = None) -> int:
