@@ -233,6 +233,7 @@ class NativeMediaSession:
             self._relay.close()
             self._on_close(self)
             self._finished = self._finish(end_ns, termination, remaining)
+            self._recording = None
         return self._finished
 
     def _finish(

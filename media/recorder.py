@@ -201,6 +201,7 @@ class Recording:
             result = self._result(
                 Outcome.FAILED, None, None, None, (*self._problems, f"{type(error).__name__}: {error}")
             )
+        self._legs = {}  # their buffers; who holds the result needs them no more
         if not self.finished.done():
             self.finished.set_result(result)
 

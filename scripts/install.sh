@@ -39,6 +39,7 @@ extras=$(echo "$*" | tr ' ' ',')
 stamp=".venv/.installed-${extras:-base}"
 if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ media/relay.pyx -nt "$stamp" ] ||
     [ media/records.pyx -nt "$stamp" ]; then
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}"
+    # its warnings are about the packaging tools' own future
+    PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}"
     touch "$stamp"
 fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the relay with AddressSanitizer and UndefinedBehaviorSanitizer into a directory of its own, and runs the relay's
-# tests against that build. With "thread" as argument: ThreadSanitizer instead. Exits with the tests' code.
+# Builds the native parts with AddressSanitizer and UndefinedBehaviorSanitizer into a directory of its own, and runs their
+# tests, fuzzing included, against that build. With "thread" as argument: ThreadSanitizer instead. Exits with the tests' code.
 #
 #   scripts/sanitize_relay.sh [thread] [pytest arguments]
 set -eu
@@ -19,18 +19,21 @@ mkdir "$work/media"
 for file in media/*.py media/*.pyi; do ln -s "$PWD/$file" "$work/media/"; done
 # A test of our own sees to it that the build under test is this one.
 cat > "$work/test_build.py" <<PYTHON
-import media.relay
-def test_this_build(): assert media.relay.__file__.startswith("$work")
+import media.records, media.relay
+def test_this_build(): assert all(m.__file__.startswith("$work") for m in (media.records, media.relay))
 PYTHON
-"$python" -m cython -3 media/relay.pyx -o "$work/relay.c"
 suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-"$cc" -shared -fPIC -O1 -g -pthread -fno-omit-frame-pointer -fsanitize=$sanitizers -fno-sanitize-recover=undefined \
-    -I"$include" "$work/relay.c" -o "$work/media/relay$suffix"
+for name in relay records; do
+    "$python" -m cython -3 "media/$name.pyx" -o "$work/$name.c"
+    "$cc" -shared -fPIC -O1 -g -pthread -fno-omit-frame-pointer -fsanitize=$sanitizers -fno-sanitize-recover=undefined \
+        -I"$include" "$work/$name.c" -o "$work/media/$name$suffix"
+done
 preload=$("$cc" -print-file-name=$library)
 # The interpreter is not built for leak checks; the tests count descriptors and rings themselves.
 ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
 TSAN_OPTIONS="halt_on_error=1 report_signal_unsafe=0" \
 PYTHONPATH="$work" PYTHONDONTWRITEBYTECODE=1 PYTHONMALLOC=malloc LD_PRELOAD="$preload" \
     "$python" -P -m pytest --capture=sys -p no:cacheprovider -o pythonpath="$work" \
-    tests/media/test_relay.py tests/media/test_relay_model.py "$work/test_build.py" "$@"
+    tests/media/test_relay.py tests/media/test_relay_model.py tests/media/test_rtp_fuzz.py \
+    tests/media/test_timeline.py "$work/test_build.py" "$@"

@@ -189,6 +189,8 @@ class Call:
         self.host.agent.timers.stop(self, *names)
 
     def on_timer(self, name: str, now: float) -> None:
+        if name == "forget":
+            self._forget()
         if self.ended:
             return
         if name == "trunk":
@@ -390,6 +392,15 @@ class Call:
         self._pending.clear()
         self._awaiting_ack.clear()
         self.host.call_ended(self, termination)
+        self.bridge = None
+        self._timer("forget", now + 70 * self.host.agent.t1)
+
+    def _forget(self) -> None:
+        """Every transaction is over: let go of the legs, which refer to the call, so that nothing waits for the garbage
+        collector."""
+        for session in (self.caller, self.callee):
+            if session is not None:
+                session.release()
 
     # -- within the call ---------------------------------------------------------------------------------------------
 

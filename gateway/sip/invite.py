@@ -237,6 +237,12 @@ class InviteSession:
         """Let the user agent forget the dialogs of this leg."""
         self.agent.forget(self)
 
+    def release(self) -> None:
+        """Let go of user and transactions, once everything is over (64*T1 after the end)."""
+        self.user = None
+        self.server_transaction = self.client_transaction = None
+        self._offered = self._unacked = self._asked = None
+
     def send_ack(self, cseq: int, body: bytes = b"", dialog: Dialog | None = None) -> tuple[Flow, bytes]:
         """Send the ACK of a 2xx (RFC 3261 §13.2.2.4): a request of its own, in the dialog's route."""
         dialog = dialog or self.dialog
@@ -335,6 +341,8 @@ class InviteSession:
         self.state = SessionState.ANSWERED
         if self.user is not None:
             self.user.on_answer(self, response, now)
+        else:
+            self.bye(now)
 
     def _refuse_fork(self, tag: str, response: Response, now: float) -> None:
         """A 2xx that nobody wants: ACK, then BYE (§13.2.2.4)."""

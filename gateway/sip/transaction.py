@@ -118,7 +118,8 @@ class Transaction:
     """What the four machines share."""
 
     table: ClassVar[Table]
-    __slots__ = ("context", "deadlines", "flow", "interval", "key", "last", "layer", "now", "request", "state", "tu")
+    __slots__ = ("context", "deadlines", "flow", "interval", "key", "last", "layer", "nested", "now", "request",
+                 "state", "tu")  # fmt: skip
 
     def __init__(self, layer: TransactionLayer, key: Key, request: Request, flow: Flow, state: State) -> None:
         self.layer = layer
@@ -130,6 +131,7 @@ class Transaction:
         self.deadlines: dict[str, float] = {}
         self.interval = layer.t1
         self.now = 0.0
+        self.nested = 0
         self.tu: object = None
         """The transaction user's own: whom it belongs to, and what it is about."""
         self.context: object = None
@@ -141,10 +143,14 @@ class Transaction:
             return False
         self.state, actions = found
         self.now = now
+        self.nested += 1  # a timer of no length fires within an action
         for action in actions:
             getattr(self, action)(subject)
+        self.nested -= 1
         if self.state is State.TERMINATED:
             self.layer.forget(self)
+            if not self.nested:
+                self.tu = self.context = None
         return True
 
     def on_timer(self, name: str, now: float) -> None:
