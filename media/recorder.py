@@ -418,17 +418,21 @@ class Recorder:
     def _run(self) -> None:
         """Each recording once in a step, spread over it."""
         while not self._stopping:
-            now = time.monotonic()
-            with self._lock:
-                due = [r for r, at in self._recordings.items() if at <= now or r._commands]
-                for recording in due:
-                    self._recordings[recording] = now + self._step
-                upcoming = min(self._recordings.values(), default=now + self._step)
-            for recording in due:
-                self._step_one(recording)
-            if not due:
-                self._wake.wait(max(0.01, min(self._step, upcoming - now)))
+            if seconds := self._round():
+                self._wake.wait(seconds)
             self._wake.clear()
+
+    def _round(self) -> float:
+        """Step what is due; how long to wait when nothing was. (A frame of its own, which keeps no recording.)"""
+        now = time.monotonic()
+        with self._lock:
+            due = [r for r, at in self._recordings.items() if at <= now or r._commands]
+            for recording in due:
+                self._recordings[recording] = now + self._step
+            upcoming = min(self._recordings.values(), default=now + self._step)
+        for recording in due:
+            self._step_one(recording)
+        return 0.0 if due else max(0.01, min(self._step, upcoming - now))
 
     def close(self, timeout: float) -> None:
         """Wait for what is being finished, then stop the thread."""
