@@ -15,6 +15,7 @@ from media.manifest import Chain, file_sha256, utc
 from media.wav import repair
 
 log = structlog.get_logger("recovery")
+_DAY = "*/[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9]"
 
 
 def recover(root: Path) -> list[RecordingResult]:
@@ -23,7 +24,9 @@ def recover(root: Path) -> list[RecordingResult]:
     For the one process that writes there, before it starts to. Never raises for what it finds.
     """
     results = []
-    for sidecar in sorted(root.glob("*/[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9]/*.part.json")):
+    for unfinished in (*root.glob(f"{_DAY}/*.json.tmp"), *root.glob("*/chain.json.tmp")):
+        unfinished.unlink(missing_ok=True)  # cut short before it had its name: what it was to replace still stands
+    for sidecar in sorted(root.glob(f"{_DAY}/*.part.json")):
         try:
             results.append(_recover_one(root, sidecar))
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -69,9 +69,12 @@ class _Manifest:
 def audit(root: Path, *, stale_seconds: float = STALE_SECONDS) -> Report:
     """Look at everything under ``root``. Raises OSError if it can't be read at all."""
     report = Report(str(root))
+    heads = {path.parent.name: _head(path)[0] for path in root.glob("*/chain.json")}
     manifests: dict[str, list[_Manifest]] = {}
     claimed: set[Path] = set()
+    seen: set[Path] = set()
     for path in _files(root, report):
+        seen.add(path)
         if path.name.endswith(".part.json") or path.suffix in (".part", ".tmp"):
             _part(root, path, report, stale_seconds)
         elif path.suffix == ".json" and path.name != "chain.json":
@@ -81,9 +84,12 @@ def audit(root: Path, *, stale_seconds: float = STALE_SECONDS) -> Report:
                 claimed |= _check(root, manifest, report)
     for path in _files(root, None):
         if path.suffix in (".wav", ".flac", ".raw") and path not in claimed:
-            report.add(_name(root, path), "orphan audio", "no manifest speaks for this file")
+            if _being_finished(path, seen, stale_seconds):
+                report.in_progress += 1
+            else:
+                report.add(_name(root, path), "orphan audio", "no manifest speaks for this file")
     for organization, chain in manifests.items():
-        _check_chain(root, organization, chain, report)
+        _check_chain(root, organization, chain, heads.get(organization), report)
     return report
 
 
@@ -102,7 +108,10 @@ def _files(root: Path, report: Report | None) -> Iterator[Path]:
 
 
 def _part(root: Path, path: Path, report: Report, stale_seconds: float) -> None:
-    age = time.time() - path.stat().st_mtime
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:  # its call has ended since the tree was listed
+        return
     if path.name.endswith(".wav.part"):
         if age < stale_seconds:
             report.in_progress += 1
@@ -116,6 +125,15 @@ def _part(root: Path, path: Path, report: Report, stale_seconds: float) -> None:
         audio = path.with_name(path.name.removesuffix(".part.json") + ".wav.part")
         if not audio.exists():
             report.add(_name(root, path), "unfinished", "a call that was being recorded, and has no audio")
+
+
+def _being_finished(audio: Path, seen: set[Path], stale_seconds: float) -> bool:
+    """A call that ends while the audit runs: the file has its name, its manifest comes next (or came since)."""
+    try:
+        return time.time() - audio.with_suffix(".part.json").stat().st_mtime < stale_seconds
+    except FileNotFoundError:
+        manifest = audio.with_suffix(".json")
+        return manifest not in seen and manifest.is_file()
 
 
 def _load(root: Path, path: Path, report: Report) -> _Manifest | None:
@@ -253,8 +271,13 @@ def _first_sound(path: Path, channel: int, start: int) -> int | None:
     return None
 
 
-def _check_chain(root: Path, organization: str, manifests: list[_Manifest], report: Report) -> None:
-    """Each manifest names the SHA-256 of the one before; the head is in chain.json."""
+def _check_chain(
+    root: Path, organization: str, manifests: list[_Manifest], before: _Head | None, report: Report
+) -> None:
+    """Each manifest names the SHA-256 of the one before; the head is in chain.json.
+
+    ``before`` is the head as it was before the manifests were read: calls that end meanwhile add to the chain.
+    """
     by_index: dict[int, _Manifest] = {}
     for manifest in manifests:
         index = manifest.value["chain"].get("index")
@@ -263,26 +286,40 @@ def _check_chain(root: Path, organization: str, manifests: list[_Manifest], repo
         else:
             by_index[index] = manifest
     previous, expected = "0" * 64, 1
+    hashes = {0: previous}
     for index, manifest in sorted(by_index.items()):
         if index != expected:
             report.add(manifest.name, "broken chain", f"{index - expected} manifests before this one are missing")
         elif manifest.value["chain"].get("previous") != previous:
             report.add(manifest.name, "broken chain", "the manifest before this one was changed or replaced")
         previous, expected = hashlib.sha256(manifest.raw).hexdigest(), index + 1
-    _check_head(root / organization / "chain.json", f"{organization}/chain.json", expected - 1, previous, report)
+        hashes[index] = previous
+    path, name, count = root / organization / "chain.json", f"{organization}/chain.json", expected - 1
+    after, problem = _head(path)
+    for _ in range(10):  # a manifest is written just before the head that names it
+        if after is None or count <= after[0]:
+            break
+        time.sleep(0.05)
+        after, problem = _head(path)
+    before = before or (0, hashes[0])  # the first call ended since
+    if after is None:
+        report.add(name, "broken chain", f"the chain's head can't be read: {problem}")
+    elif before[0] > count:
+        report.add(name, "broken chain", f"{before[0] - count} manifests at the end are missing")
+    elif count > after[0] or any(hashes.get(i, head) != head for i, head in (before, after)):
+        report.add(name, "broken chain", "the last manifest was changed, or is not the one that was written last")
 
 
-def _check_head(path: Path, name: str, count: int, head: str, report: Report) -> None:
+_Head = tuple[int, str]
+
+
+def _head(path: Path) -> tuple[_Head | None, str]:
+    """How many manifests there are and the SHA-256 of the last, or why that can't be told."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        said = int(state["count"]), str(state["head"])
+        return (int(state["count"]), str(state["head"])), ""
     except (OSError, ValueError, KeyError, TypeError) as error:
-        report.add(name, "broken chain", f"the chain's head can't be read: {error}")
-        return
-    if said[0] > count:
-        report.add(name, "broken chain", f"{said[0] - count} manifests at the end are missing")
-    elif said != (count, head):
-        report.add(name, "broken chain", "the last manifest was changed, or is not the one that was written last")
+        return None, str(error)
 
 
 def show(report: Report, console: Console) -> None:

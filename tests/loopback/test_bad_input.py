@@ -66,6 +66,7 @@ async def test_it_goes_on_serving_and_recording(rig: Rig) -> None:
     again, other = await rig.call("+12125550124")
     await again.rtp.heard(30)
     await rig.hang_up(again, other)
+    await rig.recorded("+12125550124")
     registry = rig.gateway.calls._metrics._metrics.registry  # type: ignore[attr-defined]
     assert registry.get_sample_value("twoparty_exceptions_total") == 0
     assert registry.get_sample_value("twoparty_malformed_messages_total") > 100

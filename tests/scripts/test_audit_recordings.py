@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,34 @@ def test_a_clean_tree(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = audit(tree)
     assert (report.manifests, report.audio_files, report.in_progress) == (3, 2, 0)
     assert report.by_mode == {"both": 1, "agent_only": 1, "none": 1}
+
+
+def test_a_call_that_is_just_being_finished(tree: Path) -> None:
+    """The file has its name, the manifest is not there yet; only for as long as that takes."""
+    path = tree / DAY / "both.json"
+    path.rename(path.with_suffix(".part.json"))
+    (tree / "acme" / "chain.json").unlink()
+    assert "orphan audio" not in kinds(tree)
+    assert audit(tree).in_progress == 1
+    os.utime(path.with_suffix(".part.json"), (0, 0))
+    assert "orphan audio" in kinds(tree)
+
+
+def test_calls_that_end_while_the_audit_runs(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def calls() -> None:
+        for number in range(150):
+            record(tmp_path, call_id=f"call-{number}", seconds=1)
+        ended.set()
+
+    thread = threading.Thread(target=calls)
+    thread.start()
+    while not ended.is_set():
+        assert audit(tmp_path).findings == []
+    thread.join()
+    report = audit(tmp_path)
+    assert (report.findings, report.manifests, report.audio_files) == ([], 150, 150)
 
 
 def test_json_for_machines(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
