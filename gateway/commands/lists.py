@@ -12,7 +12,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from gateway.commands.common import ConfigOption, console, errors, fail
-from gateway.commands.storing import JsonOption, OrganizationOption, print_json, the_organization, with_store
+from gateway.commands.storing import (
+    JsonOption,
+    OrganizationOption,
+    command_line_user,
+    print_json,
+    the_organization,
+    with_store,
+)
 from gateway.consent.places import parse_state
 from gateway.store.lists import Import, check, spool_file
 from gateway.store.store import Store
@@ -55,7 +62,7 @@ def import_(
             if found.bad and not skip_bad:
                 return slug, found, False
             with _progress("storing", found.good) as progress:
-                await store.lists.store(slug, spool, replace=replace, progress=progress)
+                await store.lists.store(slug, spool, replace=replace, progress=progress, by=command_line_user())
         return slug, found, True
 
     slug, found, stored = with_store(config, work)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from gateway.commands.common import ConfigOption, console
-from gateway.commands.storing import JsonOption, print_json, when, with_store
+from gateway.commands.storing import JsonOption, command_line_user, print_json, when, with_store
 
 app = typer.Typer(
     help="Organizations: each has its users, its policy, its dialing list and its directory of recordings.",
@@ -33,7 +33,7 @@ def add(
 
     Example: twoparty organization add acme --name 'Acme Inc.'
     """
-    with_store(config, lambda store: store.accounts.add_organization(slug, name))
+    with_store(config, lambda store: store.accounts.add_organization(slug, name, by=command_line_user()))
     typer.echo(f"organization {slug} added; next: twoparty user add USERNAME --organization {slug}")
 
 

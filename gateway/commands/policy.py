@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json as jsonlib
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from gateway.commands.common import ConfigOption, console, fail
-from gateway.commands.storing import JsonOption, OrganizationOption, print_json, the_organization, when, with_store
+from gateway.commands.storing import (
+    JsonOption,
+    OrganizationOption,
+    command_line_user,
+    print_json,
+    the_organization,
+    when,
+    with_store,
+)
 from gateway.consent.policy import Policy, PolicyError, change, hidden_settings
 from gateway.store.policies import PolicyVersion, settings_of
 from gateway.store.records import OrganizationPolicy
@@ -94,7 +101,8 @@ def set_(
         wanted = _from_file(file) if file is not None else _changed(current.policy, setting or "", value or "")
         if settings_of(wanted) == settings_of(current.policy):
             return slug, current, wanted, current.version
-        return slug, current, wanted, await store.policies.append(slug, wanted, after=current.version, by=_who())
+        by = command_line_user()
+        return slug, current, wanted, await store.policies.append(slug, wanted, after=current.version, by=by)
 
     slug, before, after, version = with_store(config, work)
     if version == before.version:
@@ -188,10 +196,3 @@ def _remark(name: str, settings: dict[str, Any], hidden: frozenset[str]) -> str:
     if part == "enabled" and settings.get(f"{family}.pending"):
         return "  [dim](pending: on with the first choice)[/]"
     return ""
-
-
-def _who() -> str:
-    try:
-        return f"command line, {getpass.getuser()}"
-    except (KeyError, OSError):
-        return "command line"

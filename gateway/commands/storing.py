@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -64,6 +65,14 @@ async def the_organization(store: Store, slug: str | None) -> str:
     if not known:
         raise StoreError("there is no organization yet; make one with: twoparty organization add SLUG")
     raise StoreError(f"--organization: say which one: {', '.join(known[:20])}")
+
+
+def command_line_user() -> str:
+    """Who makes a change here, for the audit log."""
+    try:
+        return f"command line, {getpass.getuser()}"
+    except (KeyError, OSError):
+        return "command line"
 
 
 def print_json(value: Any) -> None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gateway.commands.common import ConfigOption, console, fail, settings_of
-from gateway.commands.storing import JsonOption, OrganizationOption, print_json, with_store
+from gateway.commands.storing import JsonOption, OrganizationOption, command_line_user, print_json, with_store
 from gateway.consent.places import parse_country, parse_state
 from gateway.sip.digest import ha1
 from gateway.store.accounts import Ha1, User
@@ -78,6 +78,7 @@ def add(
             credential=credential,
             numbers=did or (),
             create_organization=create_organization,
+            by=command_line_user(),
             **profile,
         )
 
@@ -120,8 +121,9 @@ def set_(
         if enabled is not None:
             profile["enabled"] = enabled
         return await store.accounts.change_user(
-            username, credential=credential, add_numbers=did or (), remove_numbers=remove_did or (), **profile
-        )
+            username, credential=credential, add_numbers=did or (), remove_numbers=remove_did or (),
+            by=command_line_user(), **profile,
+        )  # fmt: skip
 
     user = with_store(config, work)
     place = user.agent.state or user.agent.country or "no location"

@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from gateway.store import changes
+from gateway.store import access, audit, changes
+from gateway.store.audit import Change
 from gateway.store.database import Database
 from gateway.store.errors import Conflict, NotFound, StoreError
 from gateway.store.numbers import e164
 from gateway.store.records import Agent
-from gateway.store.tables import ROLES, dids, organizations, sip_credentials, users
+from gateway.store.tables import ROLES, dids, organizations, sip_credentials, users, web_logins
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _USERNAME = re.compile(r"[A-Za-z0-9+_.~!*-]{1,255}", re.ASCII)
@@ -33,13 +34,17 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user with what belongs to it. ``realm`` is None while no password is set."""
+    """A user with what belongs to it. ``realm`` is None while no SIP password is set."""
 
     agent: Agent
     role: str
     created_at: datetime
     dids: tuple[str, ...] = ()
     realm: str | None = None
+    admin_rights: bool = False
+    """Of a manager: may do what an admin may."""
+    web_login: bool = False
+    """Has a password for the web."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +74,17 @@ class Accounts:
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return [Organization(*row) for row in rows]
 
-    async def add_organization(self, slug: str, name: str = "") -> None:
+    async def add_organization(self, slug: str, name: str = "", *, by: str = "system") -> None:
         """Raises Conflict when it is there already, StoreError for a slug that is none."""
-        await self._database.write(lambda connection: self._add_organization(connection, slug, name))
+        await self._database.write(lambda connection: self._add_organization(connection, slug, name, by))
 
-    def _add_organization(self, connection: Connection, slug: str, name: str) -> None:
+    def _add_organization(self, connection: Connection, slug: str, name: str, by: str) -> None:
         if _SLUG.fullmatch(slug) is None:
             raise StoreError(f"{slug!r} is not a slug: up to 63 of a-z, 0-9 and -, beginning with a letter or digit")
         if _has_organization(connection, slug):
             raise Conflict(f"there is an organization {slug} already")
         connection.execute(insert(organizations), {"slug": slug, "name": name or slug, "created_at": self._now()})
+        audit.append(connection, slug, self._now(), Change(by, "organization.add", slug, after={"name": name or slug}))
         changes.bump(connection)
 
     async def users(self, organization: str | None = None) -> list[User]:
@@ -101,26 +107,34 @@ class Accounts:
         credential: Ha1 | None = None,
         numbers: Iterable[str] = (),
         create_organization: bool = False,
+        password_hash: str | None = None,
+        by: str = "system",
         **profile: Any,
     ) -> User:
-        """Add a user; ``profile``: display_name, role, country, state (ISO), enabled. All or nothing.
+        """Add a user; ``profile``: display_name, role, admin_rights, country, state (ISO), enabled. All or nothing.
+        ``credential`` is for SIP, ``password_hash`` for the web.
 
         Raises Conflict for a user name or DID that is taken, NotFound for an unknown organization.
         """
         wanted = _numbers(numbers)
 
         def work(connection: Connection) -> User:
-            self._prepare(connection, username, organization, create_organization)
+            self._prepare(connection, username, organization, create_organization, by)
             row = {"username": username, "organization": organization, "created_at": self._now(), **_checked(profile)}
             key = connection.execute(insert(users).values(row)).inserted_primary_key
             assert key is not None
             self._attach(connection, key[0], username, credential, wanted)
+            user = _user(connection, username)
+            change = Change(by, "user.add", username, after=_noted(user) | _secrets(credential))
+            audit.append(connection, organization, self._now(), change)
+            if password_hash is not None:
+                access.set_password(connection, username, password_hash, self._now(), by)
             changes.bump(connection)
             return _user(connection, username)
 
         return await self._database.write(work)
 
-    def _prepare(self, connection: Connection, username: str, organization: str, create: bool) -> None:
+    def _prepare(self, connection: Connection, username: str, organization: str, create: bool, by: str) -> None:
         if _USERNAME.fullmatch(username) is None:
             raise StoreError(
                 f"{username!r} can't be a user name: letters, digits and + _ . ~ ! * - only, without spaces"
@@ -134,7 +148,7 @@ class Accounts:
                 f"there is no organization {organization}; make it with: twoparty organization add {organization} "
                 "(or give --create-organization)"
             )
-        self._add_organization(connection, organization, "")
+        self._add_organization(connection, organization, "", by)
 
     async def change_user(
         self,
@@ -143,13 +157,15 @@ class Accounts:
         credential: Ha1 | None = None,
         add_numbers: Iterable[str] = (),
         remove_numbers: Iterable[str] = (),
+        by: str = "system",
         **profile: Any,
     ) -> User:
         """Change what is given (see ``add_user``). All or nothing. Raises NotFound, Conflict."""
         wanted, unwanted = _numbers(add_numbers), _numbers(remove_numbers)
 
         def work(connection: Connection) -> User:
-            user_id = _user(connection, username).agent.user_id
+            former = _user(connection, username)
+            user_id = former.agent.user_id
             if profile:
                 connection.execute(update(users).where(users.c.id == user_id).values(_checked(profile)))
             for number in unwanted:
@@ -157,8 +173,17 @@ class Accounts:
                 if connection.execute(statement).rowcount != 1:
                     raise NotFound(f"{number} is not a DID of {username}")
             self._attach(connection, user_id, username, credential, wanted)
+            user = _user(connection, username)
+            before, after = _noted(former), _noted(user) | _secrets(credential)
+            differing = [name for name in after if before.get(name) != after[name]]
+            if differing:
+                change = Change(
+                    by, "user.change", username,
+                    {name: before.get(name) for name in differing}, {name: after[name] for name in differing},
+                )  # fmt: skip
+                audit.append(connection, user.agent.organization, self._now(), change)
             changes.bump(connection)
-            return _user(connection, username)
+            return user
 
         return await self._database.write(work)
 
@@ -186,7 +211,20 @@ class Accounts:
         connection.execute(insert(sip_credentials), row)
 
 
-_PROFILE = {"display_name", "role", "country", "state", "enabled"}
+_PROFILE = {"display_name", "role", "admin_rights", "country", "state", "enabled"}
+
+
+def _noted(user: User) -> dict[str, Any]:
+    """What the audit log says of a user."""
+    agent = user.agent
+    return {
+        "display_name": agent.display_name, "role": user.role, "admin_rights": user.admin_rights,
+        "country": agent.country, "state": agent.state, "enabled": agent.enabled, "dids": list(user.dids),
+    }  # fmt: skip
+
+
+def _secrets(credential: Ha1 | None) -> dict[str, Any]:
+    return {"sip_password": "set"} if credential is not None else {}
 
 
 def _checked(profile: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +257,9 @@ def _user(connection: Connection, username: str) -> User:
 
 
 def _users(connection: Connection, condition: Any) -> list[User]:
-    query = select(users, sip_credentials.c.realm).outerjoin(sip_credentials, sip_credentials.c.user_id == users.c.id)
+    query = select(users, sip_credentials.c.realm, web_logins.c.user_id.label("login"))
+    query = query.outerjoin(sip_credentials, sip_credentials.c.user_id == users.c.id)
+    query = query.outerjoin(web_logins, web_logins.c.user_id == users.c.id)
     owned = select(dids.c.user_id, dids.c.number).join(users, users.c.id == dids.c.user_id).order_by(dids.c.number)
     if condition is not None:
         query, owned = query.where(condition), owned.where(condition)
@@ -233,6 +273,8 @@ def _users(connection: Connection, condition: Any) -> list[User]:
             r.created_at,
             tuple(numbers.get(r.id, ())),
             r.realm,
+            r.admin_rights,
+            r.login is not None,
         )
         for r in connection.execute(query.order_by(users.c.username))
     ]

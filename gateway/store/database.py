@@ -31,6 +31,13 @@ _SYNCHRONOUS = {
     "postgresql+asyncpg": "postgresql+psycopg",
 }
 _DRIVER_BUSY_MILLISECONDS = 10_000
+_POSTGRESQL_ARGUMENTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "options": f"-c lock_timeout={_DRIVER_BUSY_MILLISECONDS} -c timezone=UTC",
+    "application_name": "twoparty",
+    "keepalives_idle": 30,
+    "tcp_user_timeout": 15_000,
+}
 
 
 class Database:
@@ -38,7 +45,8 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-read")
+        self._setup_reader = ThreadPoolExecutor(1, thread_name_prefix="store-setup")
+        self._readers = ThreadPoolExecutor(3, thread_name_prefix="store-read")
         self._writers = ThreadPoolExecutor(1, thread_name_prefix="store-write")
 
     @classmethod
@@ -51,6 +59,10 @@ class Database:
             engine.dispose()
             raise
         return cls(engine)
+
+    async def read_for_setup(self, work: Callable[[Connection], T]) -> T:
+        """As ``read``, on a thread that no page and no report keeps busy: a call waits for this."""
+        return await asyncio.get_running_loop().run_in_executor(self._setup_reader, self._run, work, False)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """``work`` on a connection for reading. Raises StoreError."""
@@ -79,6 +91,7 @@ class Database:
         await asyncio.to_thread(self._shutdown)
 
     def _shutdown(self) -> None:
+        self._setup_reader.shutdown()
         self._readers.shutdown()
         self._writers.shutdown()
         self.engine.dispose()
@@ -98,7 +111,7 @@ def _parse(url: str) -> URL:
         raise StoreError("store.url is not a database URL such as sqlite:///var/twoparty.db") from None
     driver = _SYNCHRONOUS.get(parsed.drivername)
     if driver is None:
-        raise StoreError(f"store.url: no support for {parsed.drivername}, use sqlite:///FILE")
+        raise StoreError(f"store.url: no support for {parsed.drivername}, use sqlite:///FILE or postgresql://HOST/DB")
     if parsed.get_backend_name() == "sqlite" and (not parsed.database or ":memory:" in parsed.database):
         raise StoreError("store.url: SQLite needs a file, sqlite:///FILE")
     return parsed.set(drivername=driver)
@@ -112,7 +125,8 @@ def _engine(url: URL) -> Engine:
             raise StoreError(f"{error.filename}: {error.strerror}") from None
     serializer = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False)
     try:
-        engine = create_engine(url, json_serializer=serializer)
+        arguments = _POSTGRESQL_ARGUMENTS if url.get_backend_name() == "postgresql" else {}
+        engine = create_engine(url, json_serializer=serializer, connect_args=arguments, pool_pre_ping=bool(arguments))
     except (ImportError, NoSuchModuleError) as error:
         raise StoreError(f"store.url: the driver of {url.drivername} is not installed ({error})") from None
     if engine.dialect.name == "sqlite":

@@ -135,7 +135,7 @@ class Directory:
         except KeyError:
             pass
         generation = memory.generation
-        value = await self._database.read(read)
+        value = await self._database.read_for_setup(read)
         memory.put(key, value, generation)
         return value
 
@@ -143,7 +143,7 @@ class Directory:
         """Forget, when something was changed since the last look (or when it can't be told)."""
         self._checked = now
         try:
-            counter = await self._database.read(changes.counter)
+            counter = await self._database.read_for_setup(changes.counter)
         except StoreError as error:
             log.warning("store can't be read: known agents are kept, permissions to record are not", error=str(error))
             self._counter = None

@@ -7,13 +7,15 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import Connection, delete, func, select
 
-from gateway.store import changes
+from gateway.store import audit, changes
+from gateway.store.audit import Change
 from gateway.store.database import Database
 from gateway.store.errors import NotFound, StoreError
 from gateway.store.numbers import e164
@@ -118,10 +120,13 @@ def _open_csv(path: Path, file: IO[str]) -> tuple[Any, int, int]:
 class DialingLists:
     """Reads and replaces dialing lists. Every method may raise StoreError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
+        self._now = now
 
-    async def store(self, organization: str, spool: IO[str], *, replace: bool, progress: Progress) -> int:
+    async def store(
+        self, organization: str, spool: IO[str], *, replace: bool, progress: Progress, by: str = "system"
+    ) -> int:
         """Store what ``check`` wrote to ``spool``, in one transaction; a number's last row wins. ``replace``: what
         was there before is removed. Returns the number of rows read. Raises NotFound for an unknown organization."""
 
@@ -142,6 +147,8 @@ class DialingLists:
                 connection.execute(statement, chunk)
                 done += len(chunk)
                 progress(done)
+            change = Change(by, "list.import", "dialing list", after={"rows": done, "replace": replace})
+            audit.append(connection, organization, self._now(), change)
             changes.bump(connection)
             return done
 

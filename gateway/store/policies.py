@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from gateway.consent.policy import Policy, PolicyError
-from gateway.store import changes
+from gateway.store import audit, changes
+from gateway.store.audit import Change
 from gateway.store.database import Database
 from gateway.store.errors import Conflict, NotFound, StoreError
 from gateway.store.records import OrganizationPolicy
@@ -90,11 +91,25 @@ class Policies:
         def work(connection: Connection) -> None:
             if _current_version(connection, organization) != after:
                 raise Conflict(f"the policy of {organization} was changed by somebody else meanwhile; look again")
+            former, new = latest_settings(connection, organization), settings_of(policy)
             connection.execute(insert(policies), row)
+            names = sorted({name for name in (*former, *new) if former.get(name) != new.get(name)})
+            change = Change(
+                by, "policy.change", f"version {row['version']}",
+                {name: former.get(name) for name in names}, {name: new.get(name) for name in names},
+            )  # fmt: skip
+            audit.append(connection, organization, self._now(), change)
             changes.bump(connection)
 
         await self._database.write(work)
         return after + 1
+
+
+def latest_settings(connection: Connection, organization: str) -> dict[str, Any]:
+    """The stored settings in force, even such that this program can't understand; the defaults where none are."""
+    query = select(policies.c.settings).where(policies.c.organization == organization)
+    found = connection.execute(query.order_by(policies.c.version.desc()).limit(1)).scalar()
+    return dict(found) if found is not None else settings_of(Policy())
 
 
 def _require(connection: Connection, organization: str) -> None:

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import update
 
+from gateway.store.access import Access
 from gateway.store.accounts import Accounts
+from gateway.store.audit import AuditLog
 from gateway.store.database import Database
 from gateway.store.directory import Directory
 from gateway.store.errors import StoreError
@@ -37,6 +39,10 @@ class Store:
     lists: DialingLists
     history: History
     """Calls and recordings, paged."""
+    access: Access
+    """Passwords, sessions and tokens of the web."""
+    audit: AuditLog
+    """Who changed what."""
 
     def __init__(self, database: Database, now: Callable[[], datetime] = _utc_now) -> None:
         self._database = database
@@ -44,8 +50,10 @@ class Store:
         self.journal = Journal(database)
         self.accounts = Accounts(database, now)
         self.policies = Policies(database, now)
-        self.lists = DialingLists(database)
+        self.lists = DialingLists(database, now)
         self.history = History(database)
+        self.access = Access(database, now)
+        self.audit = AuditLog(database, now)
 
     @classmethod
     async def open(cls, url: str) -> Store:

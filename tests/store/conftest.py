@@ -1,19 +1,17 @@
-"""A store in a new SQLite file."""
+"""A store in a new database, SQLite and PostgreSQL in turn."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from gateway.store.store import Store
-from tests.support.store_records import sqlite_url
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(sqlite_url(tmp_path / "store.db"))
+async def store(database_url: str) -> AsyncIterator[Store]:
+    opened = await Store.open(database_url)
     await opened.accounts.add_organization("acme")
     yield opened
     await opened.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from gateway.store.directory import Directory, Remembered
 from gateway.store.errors import StoreError
 from gateway.store.store import Store
 from gateway.store.tables import policies
-from tests.support.store_records import NOW, sqlite_url
+from tests.support.store_records import NOW
 
 HA1 = Ha1("twoparty", "a" * 32, "b" * 64)
 
@@ -35,17 +34,17 @@ class Counted(Database):
     reads = 0
     fail = False
 
-    async def read(self, work: Callable[[Connection], Any]) -> Any:
+    async def read_for_setup(self, work: Callable[[Connection], Any]) -> Any:
         self.reads += 1
         if self.fail:
             raise StoreError("database: gone")
-        return await super().read(work)
+        return await super().read_for_setup(work)
 
 
 @pytest.fixture
-async def database(tmp_path: Path, store: Store) -> AsyncIterator[Counted]:
+async def database(database_url: str, store: Store) -> AsyncIterator[Counted]:
     """The database of ``store`` again, as another process has it."""
-    opened = await Counted.open(sqlite_url(tmp_path / "store.db"))
+    opened = await Counted.open(database_url)
     assert isinstance(opened, Counted)
     yield opened
     await opened.close()

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from gateway.store.errors import StoreError
 from gateway.store.history import CallFilter
@@ -77,11 +77,21 @@ async def test_cursor_that_is_none(store: Store, cursor: str) -> None:
         ("user_id = 1", "ix_calls_user_id_started_at_call_id"),
         ("prospect_e164 = '+16035550100'", "ix_calls_prospect_e164_started_at_call_id"),
         ("reason = 'x'", "ix_calls_reason_started_at_call_id"),
-        ("started_at >= '2026'", "ix_calls_started_at_call_id"),
+        ("started_at >= '2026-01-01'", "ix_calls_started_at_call_id"),
     ],
 )
 async def test_pages_come_from_an_index_in_order(store: Store, condition: str, index: str) -> None:
-    query = f"EXPLAIN QUERY PLAN SELECT * FROM calls WHERE {condition} ORDER BY started_at DESC, call_id DESC LIMIT 50"
-    plan = await store._database.read(lambda connection: str(connection.execute(text(query)).all()))
-    assert index in plan
+    """PostgreSQL is told not to read such a small table whole, and may take any index that gives the order."""
+    query = f"SELECT * FROM calls WHERE {condition} ORDER BY started_at DESC, call_id DESC LIMIT 50"
+
+    def explain(connection: Connection) -> str:
+        if connection.dialect.name == "sqlite":
+            return str(connection.execute(text(f"EXPLAIN QUERY PLAN {query}")).all())
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        connection.execute(text("SET LOCAL enable_bitmapscan = off"))
+        return str(connection.execute(text(f"EXPLAIN {query}")).all())
+
+    plan = await store._database.read(explain)
+    assert index in plan or "Index Scan" in plan
     assert "TEMP B-TREE" not in plan
+    assert "Sort" not in plan

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import event
 
@@ -19,24 +20,46 @@ from gateway.store.errors import JournalError
 from gateway.store.history import CallFilter
 from gateway.store.journal import Journal
 from gateway.store.store import Store
-from tests.support.store_records import NOW, decided, ended, recorded, sqlite_url, started
+from tests.support.store_records import NOW, decided, ended, recorded, started
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    store = await Store.open(sqlite_url(tmp_path / "store.db"))
+async def database(database_url: str) -> AsyncIterator[Database]:
+    store = await Store.open(database_url)
     await store.accounts.add_organization("acme")
     await store.close()
-    opened = await Database.open(sqlite_url(tmp_path / "store.db"))
+    opened = await Database.open(database_url)
     yield opened
     await opened.close()
 
 
 def _impatient(database: Database, **changed: Any) -> Journal:
-    """A journal that does not wait for a lock inside SQLite, so that its own patience is seen."""
-    event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=0"))
+    """A journal that does not wait for a lock inside the database, so that its own patience is seen."""
+
+    def connected(connection: Any, _: object) -> None:
+        if database.engine.dialect.name == "sqlite":
+            connection.execute("PRAGMA busy_timeout=0")
+            return
+        connection.autocommit = True
+        connection.execute("SET lock_timeout = '20ms'")
+        connection.autocommit = False
+
+    event.listen(database.engine, "connect", connected)
     database.engine.dispose()
     return Journal(database, linger=0, interval=0, leisure=0, **changed)
+
+
+@contextlib.contextmanager
+def locked(url: str) -> Iterator[Callable[[], object]]:
+    """Somebody else holds the lock that a writer needs, until the end or until what this gives is called."""
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as lite:
+            lite.execute("BEGIN IMMEDIATE")
+            yield lambda: lite.execute("ROLLBACK")
+        return
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE")
+        yield other.rollback
 
 
 async def test_whole_call_is_there_when_its_futures_are_done(store: Store) -> None:
@@ -116,7 +139,7 @@ async def test_one_bad_record_fails_alone(store: Store) -> None:
 
 
 async def test_locked_database_is_waited_for(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -133,40 +156,37 @@ async def test_locked_database_is_waited_for(
         return writer()
 
     monkeypatch.setattr(database, "writer", second)
-    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with locked(database_url) as release:
         future = journal.call_started(started("c1"))
         await asyncio.wait_for(tried.wait(), 5)
         assert not future.done()
-        other.execute("ROLLBACK")
+        release()
         await asyncio.wait_for(future, 5)
     await journal.close()
 
 
 async def test_lock_that_outlasts_patience_fails_the_record_and_not_the_next(
-    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database: Database, database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = _impatient(database, patience=0.0)
-    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(JournalError, match="CallStarted of call c1 was not stored: database: database is locked"):
+    with locked(database_url) as release:
+        with pytest.raises(JournalError, match=r"CallStarted of call c1 was not stored: database: .*lock"):
             await journal.call_started(started("c1"))
-        other.execute("ROLLBACK")
+        release()
     assert "c1" in capsys.readouterr().out
     await journal.call_started(started("c2"))
     await journal.close()
 
 
-async def test_order_is_kept_while_the_database_is_locked(database: Database, tmp_path: Path) -> None:
+async def test_order_is_kept_while_the_database_is_locked(database: Database, database_url: str) -> None:
     journal = _impatient(database, group=2)
-    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with locked(database_url) as release:
         futures = []
         for i in range(10):
             futures += [journal.call_started(started(f"c{i}")), journal.decision_made(decided(f"c{i}"))]
             await asyncio.sleep(0)
             futures += [journal.call_ended(ended(f"c{i}")), journal.recording_stored(recorded(f"c{i}"))]
-        other.execute("ROLLBACK")
+        release()
     await asyncio.gather(*futures)
     await journal.close()
 
@@ -207,13 +227,12 @@ async def test_close_writes_what_waits_and_refuses_what_follows(database: Databa
     await journal.close()
 
 
-async def test_close_does_not_wait_for_a_lock_for_ever(database: Database, tmp_path: Path) -> None:
+async def test_close_does_not_wait_for_a_lock_for_ever(database: Database, database_url: str) -> None:
     journal = _impatient(database, closing_patience=0.0)
-    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with locked(database_url) as release:
         future = journal.call_started(started("c1"))
         await asyncio.wait_for(journal.close(), 5)
-        other.execute("ROLLBACK")
+        release()
     assert isinstance(future.exception(), JournalError)
 
 
@@ -234,9 +253,9 @@ async def test_cancelled_future_does_not_stop_its_record(store: Store) -> None:
     assert len((await store.history.calls(CallFilter())).rows) == 1
 
 
-async def test_no_thread_is_left(tmp_path: Path) -> None:
+async def test_no_thread_is_left(database_url: str) -> None:
     before = set(threading.enumerate())
-    store = await Store.open(sqlite_url(tmp_path / "store.db"))
+    store = await Store.open(database_url)
     await store.accounts.add_organization("acme")
     await store.journal.call_started(started("c1"))
     await store.close()

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from gateway.store.errors import SchemaTooNew
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this program needs: of a database that has it nothing more is asked, and alembic isn't loaded."""
 
 
@@ -25,6 +25,8 @@ def upgrade(connection: Connection) -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
+    if connection.dialect.name == "postgresql":  # who opens the store at the same time waits here
+        connection.execute(text("SELECT pg_advisory_xact_lock(7661901)"))
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")

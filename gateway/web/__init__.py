@@ -1,0 +1,1 @@
+"""The REST API and the page: sessions, roles, settings, recordings, audit log."""
