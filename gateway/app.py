@@ -84,6 +84,7 @@ class Gateway:
         self.calls = table
         self.transport = transport
         self._stopped = False
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def addresses(self) -> list[str]:
@@ -140,12 +141,15 @@ class Gateway:
         self.calls.agent = agent
         self.calls.flush = self.transport.flush
         await self.transport.start(agent)
+        self._watching = asyncio.create_task(self.calls.watch())
 
     async def stop(self, seconds: float | None = None) -> None:
         """Drain: no new calls, live ones may finish within ``seconds`` (None: as configured), recordings are closed."""
         if self._stopped:
             return
         self._stopped = True
+        if self._watching is not None:
+            self._watching.cancel()
         await self.calls.drain(self.settings.sip.drain_seconds if seconds is None else seconds)
         await self.transport.close()
         await asyncio.to_thread(self.media.close, 10.0)

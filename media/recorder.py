@@ -111,7 +111,7 @@ class Recording:
             directory.mkdir(parents=True, exist_ok=True)
             self._directory = directory
             if self._sides:
-                write_atomically(directory / f"{name}.part.json", self._recorder.encode(self._identity()))
+                self._write_sidecar(directory)
                 self._open_file(directory / f"{name}.wav.part", self._written)
         except (OSError, ValueError) as error:
             self._trouble("the recording could not be opened", error)
@@ -131,6 +131,11 @@ class Recording:
             "call": dict(self.request.call),
             "started": utc(self._started),
         }
+
+    def _write_sidecar(self, directory: Path) -> None:
+        """What recovery needs to know. Raises OSError."""
+        about = self._identity() | {"events": [e for e in self._events if e["event"] == "narrow"]}
+        write_atomically(directory / f"{self.request.call_id}.part.json", self._recorder.encode(about))
 
     def _trouble(self, what: str, error: Exception) -> None:
         text = f"{what}: {getattr(error, 'strerror', None) or error}"
@@ -190,6 +195,11 @@ class Recording:
                 self._silent.setdefault(side, sample)
         if mode is CaptureMode.NONE:
             self._limit = sample
+        try:
+            if self._directory is not None and self._sides:
+                self._write_sidecar(self._directory)
+        except OSError as error:
+            self._trouble("the narrowing could not be noted", error)
 
     def _finish(
         self, end_ns: int, termination: Mapping[str, Any], remaining: Mapping[Side, bytes], stats: SessionStats

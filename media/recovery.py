@@ -77,7 +77,7 @@ def _finish(root: Path, identity: dict[str, Any], file: Path, manifest_path: Pat
         "termination": {"kind": "lost", "ended_by": "gateway", "detail": "the gateway stopped"},
         "audio": audio,
         "legs": {},
-        "events": [],
+        "events": identity.get("events", []),
         "problems": problems,
     }
     Chain(root, str(identity["organization"])).append(manifest_path, manifest)

@@ -32,11 +32,15 @@ from gateway.sip.sdp import SdpError
 from gateway.sip.transaction import ServerTransaction
 from gateway.sip.uri import display_quoted, ip_version
 from gateway.sip.user_agent import UserAgent
+from gateway.store.errors import StoreError, UnreadablePolicy
 from gateway.store.records import CallEnded, CallStarted, RecordingStored
 from gateway.store.store import Store
 from media.engine import CaptureMode, MediaEngine, MediaError, RecordingRequest, RecordingResult, Side
 
 log = structlog.get_logger("calls")
+
+REVIEW_SECONDS = 0.4
+"""How often it is looked whether somebody else changed what live calls were decided by."""
 
 
 class CallMetrics(Protocol):
@@ -97,6 +101,7 @@ class CallTable:
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
         self._gated: dict[Call, Gated] = {}
+        self._reviewed = -1
         self._answered_at: dict[Call, datetime] = {}
         self._recordings: set[Future[RecordingResult | None]] = set()
         self._idle = asyncio.Event()
@@ -171,7 +176,7 @@ class CallTable:
         flow = call.caller.flow
         caller = await self._identifier.identify(request, flow)
         targets = await self._targets(caller, request)
-        gated = await self._gate.decide(call_id, caller, self._now()) if self.settings.recording_enabled else None
+        gated = await self._decide(call_id, caller) if self.settings.recording_enabled else None
         if call.ended:
             self._forget(call_id)
             return
@@ -186,6 +191,14 @@ class CallTable:
         log.info("call", call_id=call_id, direction=caller.direction, agent=caller.agent.username,
                  mode=gated.mode if gated else "off", reason=gated.record.reason if gated else "")  # fmt: skip
         call.start(plan, bridge, self._clock())
+
+    async def _decide(self, call_id: str, caller: Caller) -> Gated:
+        """By a policy that is still in force when the call is in the table: from then on ``review`` sees to it."""
+        while True:
+            generation = self._gate.generation
+            gated = await self._gate.decide(call_id, caller, self._now())
+            if self._gate.generation == generation:
+                return gated
 
     async def _targets(self, caller: Caller, request: Request) -> tuple[Target, ...]:
         """Where the call goes: an agent's contacts, or the trunks. Raises SipError (480, 484, 503).
@@ -327,6 +340,52 @@ class CallTable:
         if result is not None:
             self._metrics.recorded(str(result.outcome))
             self._store.journal.recording_stored(recording_row(result, self._now()))
+
+    # -- changes of policy -------------------------------------------------------------------------------------------
+
+    async def review(self) -> None:
+        """Decide live calls again if something was changed; where the answer is narrower, capture is, at once.
+
+        While the store can't be read, calls stay as they were decided, and it is tried again."""
+        await self._store.directory.refresh()
+        generation = self._gate.generation
+        if generation == self._reviewed:
+            return
+        try:
+            for call, gated in tuple(self._gated.items()):
+                if call.plan is not None and gated.mode != CaptureMode.NONE:
+                    await self._review_one(call, gated, call.plan.organization)
+        except StoreError as error:
+            log.warning("live calls can't be reviewed", error=str(error))
+        else:
+            self._reviewed = generation
+
+    async def _review_one(self, call: Call, gated: Gated, organization: str) -> None:
+        try:
+            again = await self._gate.decide_again(organization, gated.record, self._now())
+        except StoreError as error:
+            if not isinstance(error, UnreadablePolicy):
+                raise
+            again = self._gate.undecidable(gated.record, str(error), self._now())
+        mode = CaptureMode(again.mode)
+        if call not in self._gated or call.bridge is None or mode.width >= call.bridge.media.mode.width:
+            return
+        reason = again.record.reason
+        call.bridge.media.narrow(mode, f"policy version {again.record.policy_version}: {reason}")
+        self._gated[call] = Gated(again.mode, again.record, gated.stored)
+        self._gate.store(again)
+        self._metrics.decided(again.mode, reason)
+        log.info("call narrowed", call_id=again.record.call_id, mode=again.mode, reason=reason)
+
+    async def watch(self) -> None:
+        """Review live calls for ever: the settings may be changed by another process."""
+        while True:
+            await asyncio.sleep(REVIEW_SECONDS)
+            if self._gated:
+                try:
+                    await self.review()
+                except Exception as error:
+                    self._metrics.exception(error)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,30 @@ class ConsentGate:
             return caller.state_header
         return await self._store.directory.prospect_state(caller.agent.organization, caller.prospect_number)
 
+    async def decide_again(self, organization: str, made: DecisionMade, now: datetime) -> Gated:
+        """The same facts by the policy in force now. Raises StoreError when that can't be read; else never."""
+        policy = await self._store.directory.policy(organization)
+        try:
+            decision = decide(policy.policy, Facts(**made.facts), self._data, now)
+        except Exception as error:
+            log.error("consent engine error: the call is recorded no longer", call_id=made.call_id, exc_info=error)
+            decision = engine_error(f"{type(error).__name__}: {error}", self._data, now)
+        return Gated(str(decision.mode), _record(made.call_id, dict(made.facts), decision, policy.version, now))
+
+    def undecidable(self, made: DecisionMade, why: str, now: datetime) -> Gated:
+        """``engine_error`` for a call whose policy can't be understood any more."""
+        log.error("consent engine error: the call is recorded no longer", call_id=made.call_id, error=why)
+        return Gated("none", _record(made.call_id, dict(made.facts), engine_error(why, self._data, now), None, now))
+
+    @property
+    def generation(self) -> int:
+        """See ``Directory.generation``."""
+        return self._store.directory.generation
+
+    @property
+    def data(self) -> ConsentData:
+        return self._data
+
     def store(self, gated: Gated) -> asyncio.Future[None]:
         """Write the decision down; capture waits for the future."""
         return self._store.journal.decision_made(gated.record)

@@ -80,7 +80,7 @@ def secret_hash(secret: str) -> str:
 _IDENTITY = tuple(users.c[name] for name in ("id", *Identity.__slots__[1:]))
 
 
-def _identity(row: Row[Any]) -> Identity:
+def _identity(row: Sequence[Any]) -> Identity:
     return Identity(*row[: len(_IDENTITY)])
 
 

@@ -86,10 +86,11 @@ def append(connection: Connection, organization: str, at: datetime, change: Chan
         select(audit_heads.c.sequence, audit_heads.c.hash).where(audit_heads.c.organization == organization)
     ).first()
     sequence, previous = (row.sequence, row.hash) if row is not None else (0, GENESIS)
-    plain = json.loads(json.dumps([change.before, change.after], default=_jsonable))
+    before, after = json.loads(json.dumps([change.before, change.after], default=_jsonable))
     entry = AuditEntry(
-        organization, sequence + 1, at.astimezone(UTC), change.actor, change.action, change.target, *plain, previous, ""
-    )
+        organization, sequence + 1, at.astimezone(UTC), change.actor, change.action, change.target, before, after,
+        previous, "",
+    )  # fmt: skip
     values = {name: getattr(entry, name) for name in AuditEntry.__slots__} | {"hash": digest(entry.as_dict())}
     connection.execute(insert(audit_log), values)
     head = {"sequence": sequence + 1, "hash": values["hash"]}

@@ -120,6 +120,15 @@ class Directory:
         )
         return found
 
+    async def refresh(self) -> None:
+        """Look now whether anything was changed, by whomever; if so, ``generation`` goes up."""
+        await self._check(self._clock())
+
+    @property
+    def generation(self) -> int:
+        """Goes up whenever permissions are forgotten: what was read before may be out of date."""
+        return self._permissions.generation
+
     async def _has_list(self, organization: str) -> bool:
         found: bool = await self._remember(
             self._permissions, ("list", organization), lambda connection: _any_state(connection, organization)

@@ -19,5 +19,9 @@ class Conflict(StoreError):
     """What was to be added is there already, or was changed by somebody else meanwhile."""
 
 
+class UnreadablePolicy(StoreError):
+    """A stored policy that this program can't understand."""
+
+
 class JournalError(StoreError):
     """A record could not be stored."""

@@ -13,7 +13,7 @@ from gateway.consent.policy import Policy, PolicyError
 from gateway.store import audit, changes
 from gateway.store.audit import Change
 from gateway.store.database import Database
-from gateway.store.errors import Conflict, NotFound, StoreError
+from gateway.store.errors import Conflict, NotFound, UnreadablePolicy
 from gateway.store.records import OrganizationPolicy
 from gateway.store.tables import organizations, policies
 
@@ -41,7 +41,7 @@ def readable(organization: str, version: int, settings: Mapping[str, Any]) -> Or
     try:
         return OrganizationPolicy(organization, version, replace(Policy.from_mapping(settings), version=version))
     except PolicyError as error:
-        raise StoreError(f"policy version {version} of {organization} can't be understood: {error}") from error
+        raise UnreadablePolicy(f"policy version {version} of {organization} can't be understood: {error}") from error
 
 
 def settings_of(policy: Policy) -> dict[str, Any]:

@@ -34,6 +34,8 @@ REALM = "twoparty"
 class FakeGate:
     """Decides ``mode`` for every call."""
 
+    generation = 0
+
     def __init__(self, store: FakeStore) -> None:
         self.mode = "both"
         self.asked: list[Caller] = []

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.consent.policy import Policy
 from gateway.store.history import CallFilter
+from gateway.store.store import Store
 from media.engine import CaptureMode, Side
 from scripts.audit_recordings import audit
 from tests.support.rig import Rig, start_rig
@@ -195,6 +199,45 @@ async def test_draining_closes_the_recordings(tmp_path: Path) -> None:
     assert list((tmp_path / "recordings").rglob("*.part*")) == []
     clean(rig)
     await rig.close()
+
+
+async def tighten(rig: Rig, settings: dict[str, Any]) -> None:
+    """Change the policy as another process does: through the database."""
+    other = await Store.open(rig.gateway.settings.store.url)
+    current = await other.policies.current("acme")
+    await other.policies.append("acme", Policy.from_mapping(settings), after=current.version, by="test")
+    await other.close()
+
+
+async def test_a_stricter_policy_reaches_the_call_in_progress(rig: Rig) -> None:
+    call, far = await rig.call(NEW_YORK)
+    await asyncio.gather(call.rtp.heard(60), far.rtp.heard(60))
+    live = next(iter(rig.gateway.calls.calls.values()))
+    assert live.bridge is not None
+    before = time.monotonic()
+    await tighten(rig, {"agent_side_only": True})
+    await rig.until(lambda: live.bridge.media.mode is CaptureMode.AGENT_ONLY)  # type: ignore[union-attr]
+    assert time.monotonic() - before < 1.0
+    await call.rtp.heard(len(call.rtp.received) + 60)
+    await tighten(rig, {})  # looser again: nothing widens
+    await tighten(rig, {"recording_enabled": False})
+    await rig.until(lambda: live.bridge.media.mode is CaptureMode.NONE)  # type: ignore[union-attr]
+    await call.rtp.heard(len(call.rtp.received) + 60)
+    await rig.hang_up(call, far)
+    recorded = await rig.recorded(NEW_YORK)
+    narrowed = [event for event in recorded.manifest["events"] if event["event"] == "narrow"]
+    assert [(event["mode"], event["reason"]) for event in narrowed] == [
+        ("agent_only", "policy version 1: agent_side_only"),
+        ("none", "policy version 3: recording_disabled"),
+    ]
+    agent, prospect = recorded.channels
+    assert abs(prospect[narrowed[0]["sample"] :]).max() == 0.0
+    assert len(agent) == narrowed[1]["sample"]
+    assert abs(prospect[: narrowed[0]["sample"] - 800]).max() > 0.1
+    stored = await rig.gateway.store.history.decisions(recorded.manifest["call_id"])
+    assert [decision["mode"] for decision in stored] == ["both", "agent_only", "none"]
+    assert recorded.manifest["decision"]["mode"] == "both"
+    clean(rig)
 
 
 async def test_narrowing_stops_capture_at_once(rig: Rig) -> None:
