@@ -138,6 +138,48 @@ class Telemetry(_Section):
     metrics: str = Field(description="HOST:PORT of the Prometheus endpoint, empty = none")
 
 
+class Web(_Section):
+    """``[web]``: the page and the REST API."""
+
+    listen: str = Field(description="HOST:PORT of page and API, port 0 lets the system choose; empty = none")
+    page: bool = Field(description="Off: the API alone")
+    session_hours: float = Field(gt=0, le=24 * 31)
+    idle_minutes: float = Field(gt=0, le=24 * 60)
+    support_contact: str = Field(description="Whom the page names for switching recording on again")
+    certificate: Path | None = Field(default=None, description="PEM, for TLS of its own; empty = plain HTTP")
+    key: Path | None = None
+    trusted_proxies: tuple[str, ...] = Field(default=(), description="Addresses whose X-Forwarded-* is believed")
+    max_upload_megabytes: int = Field(gt=0)
+
+    @field_validator("certificate", "key", mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return value or None
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if not value:
+            return value
+        host, _, port = value.rpartition(":")
+        if not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"{value!r} is not HOST:PORT")
+        ipaddress.ip_address(host.strip("[]"))
+        return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port; None: nothing is served."""
+        host, _, port = self.listen.rpartition(":")
+        return (host.strip("[]"), int(port)) if self.listen else None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Web:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+
 class Trunk(_Section):
     """``[[trunks]]``: a carrier; tried in the order of the file, the next one on 503 or timeout."""
 
@@ -181,6 +223,7 @@ class Settings(BaseSettings):
     store: StoreSettings
     data: Data = Data()
     telemetry: Telemetry
+    web: Web
     trunks: tuple[Trunk, ...] = ()
     peers: tuple[Peer, ...] = ()
 

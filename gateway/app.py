@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import secrets
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,12 +20,16 @@ from gateway.b2bua.call import CallLimits
 from gateway.b2bua.calls import CallSettings, CallTable, recording_row
 from gateway.b2bua.gate import ConsentGate, load_data
 from gateway.b2bua.termination import Termination
+from gateway.consent.engine import ConsentData
 from gateway.sip.errors import SipError
 from gateway.sip.flow import Flow
 from gateway.sip.user_agent import UserAgent
 from gateway.store.store import Store
 from gateway.telemetry import Metrics, RateLimit
 from gateway.transport.endpoint import SipTransport
+from gateway.web.app import make_app
+from gateway.web.context import Web
+from gateway.web.server import WebServer
 from media.native import NativeMediaEngine
 from media.recorder import Recorder
 from media.recovery import recover
@@ -85,6 +90,8 @@ class Gateway:
         self.transport = transport
         self._stopped = False
         self._watching: asyncio.Task[None] | None = None
+        self.web: Web | None = None
+        self.web_server: WebServer | None = None
 
     @property
     def addresses(self) -> list[str]:
@@ -103,10 +110,11 @@ class Gateway:
             raise StartError(str(error.strerror or error)) from None
         store = None
         try:
-            data = load_data(
+            texts = (
                 _text(settings.data.area_codes, "area_codes.csv"),
                 _text(settings.data.jurisdictions, "jurisdictions.toml"),
             )
+            data = load_data(*texts)
             store = await Store.open(settings.store.url)
             root = settings.recording.root
             recovered = await asyncio.to_thread(recover, root)
@@ -123,8 +131,41 @@ class Gateway:
         for result in recovered:
             log.warning("recording recovered", call_id=result.call_id, outcome=str(result.outcome))
             store.journal.recording_stored(recording_row(result, table.utc_now()))
+        try:
+            await gateway._serve_web(data, texts)
+        except Exception as error:
+            await gateway.stop(0)
+            raise StartError(f"web.listen: {getattr(error, 'strerror', None) or error}") from error
         await gateway._serve()
         return gateway
+
+    async def _serve_web(self, data: ConsentData, texts: tuple[str, str]) -> None:
+        """Page and API. Raises OSError, RuntimeError."""
+        settings = self.settings.web
+        if settings.address is None:
+            return
+        host, port = settings.address
+        self.web = Web(
+            store=self.store,
+            store_url=self.settings.store.url,
+            data=data,
+            reference_texts=texts,
+            live=self.calls,
+            policy_changed=self.calls.review,
+            recordings_root=self.settings.recording.root,
+            realm=self.settings.sip.realm,
+            support_contact=settings.support_contact,
+            session_lifetime=timedelta(hours=settings.session_hours),
+            session_idle=timedelta(minutes=settings.idle_minutes),
+            secure_cookies=not ipaddress.ip_address(host).is_loopback,
+            max_upload_bytes=settings.max_upload_megabytes * 1024 * 1024,
+        )
+        app = make_app(self.web)
+        self.web_server = WebServer(
+            app, host, port, certificate=settings.certificate, key=settings.key,
+            trusted_proxies=",".join(settings.trusted_proxies),
+        )  # fmt: skip
+        await self.web_server.start()
 
     async def _serve(self) -> None:
         sip = self.settings.sip
@@ -150,6 +191,10 @@ class Gateway:
         self._stopped = True
         if self._watching is not None:
             self._watching.cancel()
+        if self.web_server is not None:
+            await self.web_server.stop()
+        if self.web is not None:
+            await self.web.close()
         await self.calls.drain(self.settings.sip.drain_seconds if seconds is None else seconds)
         await self.transport.close()
         await asyncio.to_thread(self.media.close, 10.0)

@@ -175,6 +175,10 @@ class MediaSession(Protocol):
         Never raises for a disk problem: the call goes on and the manifest or the log says what is missing.
         """
 
+    @property
+    def captured(self) -> frozenset[Side]:
+        """The legs that have a capture ring now: audio of no other is copied."""
+
     def narrow(self, mode: CaptureMode, reason: str) -> None:
         """Narrow the capture at once: the rings that ``mode`` does not allow are gone when this returns.
 

@@ -131,11 +131,16 @@ class NativeMediaSession:
         self._codecs: dict[Side, dict[int, Codec]] = {}
         self._recording: Recording | None = None
         self._started = False
+        self._captured: frozenset[Side] = frozenset()
         self._finished: Future[RecordingResult | None] | None = None
 
     @property
     def mode(self) -> CaptureMode:
         return self._mode
+
+    @property
+    def captured(self) -> frozenset[Side]:
+        return self._captured
 
     @property
     def relay(self) -> RelaySession:
@@ -194,6 +199,7 @@ class NativeMediaSession:
         self._started = True
         start_ns = time.monotonic_ns()
         missing = [side for side in _SIDES_OF[self._mode] if not self._relay.start_capture(side, start_ns)]
+        self._captured = frozenset(side for side in _SIDES_OF[self._mode] if side not in missing)
         try:
             self._recording = self._recorder.start(self._request, self._mode, self._source, start_ns)
         except Exception:
@@ -218,6 +224,7 @@ class NativeMediaSession:
     def _stop_rings(self, mode: CaptureMode) -> dict[Side, bytes]:
         """Destroy the rings that ``mode`` does not allow; what was still in them."""
         doomed = {side: self._relay.stop_capture(side) for side in Side if side not in _SIDES_OF[mode]}
+        self._captured &= frozenset(_SIDES_OF[mode])
         return {side: records for side, records in doomed.items() if records is not None}
 
     def mark(self, event: str, **details: object) -> None:

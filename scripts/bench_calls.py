@@ -52,6 +52,8 @@ listen = ["udp:{host}:{port}"]
 [recording]
 enabled = {recording}
 root = "{directory}/recordings"
+[web]
+listen = ""
 [store]
 url = "sqlite:///{directory}/bench.db"
 [telemetry]

@@ -108,6 +108,7 @@ def demo_settings(directory: Path, carrier_port: int) -> Settings:
                 transport="udp", host="127.0.0.1", port=0),)}),
             "recording": load().recording.model_copy(update={"root": directory / "recordings"}),
             "store": load().store.model_copy(update={"url": f"sqlite:///{directory / 'demo.db'}"}),
+            "web": load().web.model_copy(update={"listen": ""}),
             "trunks": (load().trunks[0].model_copy(update={"port": carrier_port}),),
         }
     )  # fmt: skip

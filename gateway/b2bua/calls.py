@@ -55,6 +55,24 @@ class CallMetrics(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LiveCall:
+    """A call in progress. ``…_captured``: whether audio of that leg is being captured now."""
+
+    call_id: str
+    organization: str
+    username: str
+    direction: str
+    prospect_number: str
+    agent_number: str
+    started_at: datetime
+    answered_at: datetime | None
+    mode: str | None
+    reason: str | None
+    agent_captured: bool
+    prospect_captured: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CallSettings:
     """What the table is told by the composition root."""
 
@@ -100,6 +118,7 @@ class CallTable:
         self._metrics = metrics
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
+        self._callers: dict[Call, tuple[Caller, datetime]] = {}
         self._gated: dict[Call, Gated] = {}
         self._reviewed = -1
         self._answered_at: dict[Call, datetime] = {}
@@ -180,6 +199,7 @@ class CallTable:
         if call.ended:
             self._forget(call_id)
             return
+        self._callers[call] = caller, self._now()
         self._store_start(call_id, caller, request)
         stored = self._gate.store(gated) if gated is not None else None
         if gated is not None and stored is not None:
@@ -294,6 +314,7 @@ class CallTable:
     def call_ended(self, call: Call, termination: Termination) -> None:
         plan = call.plan
         self._gated.pop(call, None)
+        self._callers.pop(call, None)
         answered_at = self._answered_at.pop(call, None)
         if plan is None:
             return  # refused or cancelled while it was being set up; the set-up task forgets it
@@ -340,6 +361,25 @@ class CallTable:
         if result is not None:
             self._metrics.recorded(str(result.outcome))
             self._store.journal.recording_stored(recording_row(result, self._now()))
+
+    def live(self, organization: str) -> list[LiveCall]:
+        """The calls of an organization that are ringing or up, the newest first."""
+        found = [
+            self._live_call(call_id, call, *self._callers[call])
+            for call_id, call in self.calls.items()
+            if call in self._callers and self._callers[call][0].agent.organization == organization
+        ]
+        return sorted(found, key=lambda call: call.started_at, reverse=True)
+
+    def _live_call(self, call_id: str, call: Call, caller: Caller, started_at: datetime) -> LiveCall:
+        gated = self._gated.get(call)
+        media = call.bridge.media if call.bridge is not None else None
+        captured = media.captured if media is not None else frozenset()
+        return LiveCall(
+            call_id, caller.agent.organization, caller.agent.username, caller.direction, caller.prospect_number,
+            caller.agent_number, started_at, self._answered_at.get(call), gated.mode if gated else None,
+            gated.record.reason if gated else None, Side.AGENT in captured, Side.PROSPECT in captured,
+        )  # fmt: skip
 
     # -- changes of policy -------------------------------------------------------------------------------------------
 

@@ -36,6 +36,12 @@ PasswordStdinOption = Annotated[
 ]
 
 
+AdminRightsOption = Annotated[
+    bool | None,
+    typer.Option("--admin-rights/--no-admin-rights", help="Of a manager: may do on the page what an admin may."),
+]
+
+
 def register(root: typer.Typer) -> None:
     """Add ``user`` to the root command."""
     root.add_typer(app, name="user")
@@ -49,12 +55,19 @@ def add(
     state: StateOption = None,
     display_name: NameOption = None,
     role: RoleOption = None,
+    admin_rights: AdminRightsOption = None,
     did: Annotated[
         list[str] | None, typer.Option("--did", metavar="NUMBER", help="A number that rings here. Repeatable.")
     ] = None,
     password_stdin: PasswordStdinOption = False,
     no_password: Annotated[
         bool, typer.Option("--no-password", help="No SIP login: calls are taken from a trusted peer alone.")
+    ] = False,
+    web_password: Annotated[
+        bool, typer.Option("--web-password", help="Ask for a password for the page too (of 12 characters at least).")
+    ] = False,
+    web_password_stdin: Annotated[
+        bool, typer.Option("--web-password-stdin", help="Read it from standard input (after the SIP password's line).")
     ] = False,
     create_organization: Annotated[
         bool, typer.Option("--create-organization", help="Make the organization when it is not there.")
@@ -67,9 +80,12 @@ def add(
 
     Examples: twoparty user add alice -o acme --country US --state NH --did +16035550100
               echo secret | twoparty user add bob -o acme --password-stdin --create-organization
+              twoparty user add boss -o acme --role admin --no-password --web-password   (the first admin of the page)
     """
     profile = _profile(country, state, display_name, role, None)
+    _admin_rights(profile, admin_rights, None)
     credential = None if no_password else _credential(username, config, password_stdin)
+    password_hash = _web_hash(username, web_password_stdin) if web_password or web_password_stdin else None
 
     async def work(store: Store) -> User:
         return await store.accounts.add_user(
@@ -78,6 +94,7 @@ def add(
             credential=credential,
             numbers=did or (),
             create_organization=create_organization,
+            password_hash=password_hash,
             by=command_line_user(),
             **profile,
         )
@@ -95,6 +112,7 @@ def set_(
     state: StateOption = None,
     display_name: NameOption = None,
     role: RoleOption = None,
+    admin_rights: AdminRightsOption = None,
     did: Annotated[
         list[str] | None, typer.Option("--did", metavar="NUMBER", help="Add a number that rings here. Repeatable.")
     ] = None,
@@ -118,6 +136,7 @@ def set_(
     async def work(store: Store) -> User:
         current = await store.accounts.user(username)
         profile = _profile(country, state, display_name, role, current)
+        _admin_rights(profile, admin_rights, current)
         if enabled is not None:
             profile["enabled"] = enabled
         return await store.accounts.change_user(
@@ -131,6 +150,25 @@ def set_(
     typer.echo(f"user {username}: {user.role}, {place}, {condition}{_numbers(user)}")
 
 
+@app.command("login")
+def login(
+    username: Annotated[str, typer.Argument(metavar="USERNAME")],
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
+    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the password away: no login on the page.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Set the password for the page. Sessions that are open end; a user locked by wrong passwords is free again.
+
+    Examples: twoparty user login boss
+              twoparty user login boss --remove
+    """
+    made = None if remove else _web_hash(username, password_stdin)
+    with_store(config, lambda store: store.access.set_password(username, made, by=command_line_user()))
+    typer.echo(f"user {username}: password for the page {'removed' if remove else 'set'}")
+
+
 @app.command("list")
 def list_(organization: OrganizationOption = None, json: JsonOption = False, config: ConfigOption = None) -> None:
     """List users. A realm other than that of the settings means that the password must be set again.
@@ -141,7 +179,7 @@ def list_(organization: OrganizationOption = None, json: JsonOption = False, con
     if json:
         print_json(
             [{**asdict(u.agent), "role": u.role, "dids": list(u.dids), "realm": u.realm, "created_at": u.created_at}
-             for u in found]
+             | {"admin_rights": u.admin_rights, "web_login": u.web_login} for u in found]
         )  # fmt: skip
         return
     table = Table("user", "organization", "name", "role", "country", "state", "DIDs", "password", "enabled")
@@ -153,7 +191,7 @@ def list_(organization: OrganizationOption = None, json: JsonOption = False, con
             escape(agent.username),
             agent.organization,
             escape(agent.display_name),
-            u.role,
+            u.role + (" (admin rights)" if u.admin_rights else ""),
             agent.country or "-",
             agent.state or "-",
             " ".join(u.dids) or "-",
@@ -161,6 +199,32 @@ def list_(organization: OrganizationOption = None, json: JsonOption = False, con
             "yes" if agent.enabled else "[red]no[/]",
         )
     console.print(table)
+
+
+def _admin_rights(profile: dict[str, Any], wanted: bool | None, current: User | None) -> None:
+    """Admin rights are a manager's; who is none any more has none."""
+    role = profile.get("role", current.role if current is not None else "agent")
+    if wanted and role != "manager":
+        fail(f"--admin-rights: these are a manager's, and the role is {role}")
+    if wanted is not None:
+        profile["admin_rights"] = wanted
+    elif role != "manager":
+        profile["admin_rights"] = False
+
+
+def _web_hash(username: str, from_stdin: bool) -> str:
+    from gateway.web.passwords import WeakPassword, hash_password
+
+    if from_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        password = typer.prompt(f"Password of {username} for the page", hide_input=True, confirmation_prompt=True)
+    else:
+        fail("there is no terminal to ask for the password on; give it on standard input (--help says how)")
+    try:
+        return hash_password(password, username)
+    except WeakPassword as error:
+        fail(f"the password for the page: {error}")
 
 
 def _numbers(user: User) -> str:

@@ -7,11 +7,12 @@ names: a statement then costs about half of what it costs through aiosqlite, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,6 +96,19 @@ class Database:
         self._readers.shutdown()
         self._writers.shutdown()
         self.engine.dispose()
+
+
+@contextlib.contextmanager
+def connect(url: str) -> Iterator[Connection]:
+    """A connection for reading, for one job of a process of its own. Raises StoreError."""
+    engine = _engine(_parse(url))
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise explained(error) from error
+    finally:
+        engine.dispose()
 
 
 def explained(error: SQLAlchemyError) -> StoreError:

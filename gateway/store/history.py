@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, or_, select
 
 from gateway.store.database import Database
-from gateway.store.errors import StoreError
+from gateway.store.errors import NotFound, StoreError
 from gateway.store.numbers import e164
 from gateway.store.tables import calls, decisions, recordings, users
 
@@ -110,6 +110,34 @@ class History:
             return Page(found, _cursor(found[-1].started_at, found[-1].call_id) if more else None)
 
         return await self._database.read(work)
+
+    async def call(self, organization: str, call_id: str, user: str | None = None) -> CallRow:
+        """One call, of ``user`` alone if given. Raises NotFound."""
+        query = select(*_CALL).outerjoin(users, users.c.id == calls.c.user_id)
+        query = query.where(calls.c.call_id == call_id, calls.c.organization == organization)
+        if user is not None:
+            query = query.where(users.c.username == user)
+
+        def work(connection: Connection) -> CallRow:
+            row = connection.execute(query).first()
+            if row is None:
+                raise NotFound(f"there is no call {call_id}")
+            return CallRow(*row, *_last_recordings(connection, [call_id]).get(call_id, ()))
+
+        return await self._database.read(work)
+
+    async def recording(self, organization: str, call_id: str, user: str | None = None) -> RecordingRow:
+        """The last recording of a call. Raises NotFound."""
+        query = select(*_RECORDING).join(calls, calls.c.call_id == recordings.c.call_id)
+        query = query.outerjoin(users, users.c.id == calls.c.user_id)
+        query = query.where(recordings.c.call_id == call_id, recordings.c.organization == organization)
+        if user is not None:
+            query = query.where(users.c.username == user)
+        query = query.order_by(recordings.c.id.desc()).limit(1)
+        row = await self._database.read(lambda connection: connection.execute(query).first())
+        if row is None:
+            raise NotFound(f"there is no recording of a call {call_id}")
+        return _recording(tuple(row))
 
     async def recordings(
         self, wanted: CallFilter, *, outcome: str | None = None, limit: int = 50, cursor: str | None = None

@@ -154,6 +154,30 @@ class DialingLists:
 
         return await self._database.write(work)
 
+    async def state(self, organization: str, number: str) -> tuple[str, str] | None:
+        """Number (E.164) and state as an organization's list has them; None: it has not. Raises StoreError."""
+        key = e164(number)
+        if key is None:
+            raise StoreError(f"{number!r} is not a telephone number")
+        query = select(dialing_list.c.number, dialing_list.c.state).where(
+            dialing_list.c.organization == organization, dialing_list.c.number == key
+        )
+        row = await self._database.read(lambda connection: connection.execute(query).first())
+        return (row.number, row.state) if row is not None else None
+
+    async def clear(self, organization: str, *, by: str) -> int:
+        """Remove the whole list; gives how many numbers it had."""
+
+        def work(connection: Connection) -> int:
+            statement = delete(dialing_list).where(dialing_list.c.organization == organization)
+            removed = connection.execute(statement).rowcount
+            change = Change(by, "list.clear", "dialing list", before={"numbers": removed}, after={"numbers": 0})
+            audit.append(connection, organization, self._now(), change)
+            changes.bump(connection)
+            return removed
+
+        return await self._database.write(work)
+
     async def count(self, organization: str | None = None) -> dict[str, int]:
         """Numbers by organization."""
         query = select(dialing_list.c.organization, func.count()).group_by(dialing_list.c.organization)

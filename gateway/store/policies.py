@@ -64,14 +64,19 @@ class Policies:
         """A stored version (0: the defaults). Raises NotFound."""
         if version == 0:
             return readable(organization, 0, {})
-        for found in await self.versions(organization):
+        for found in await self.versions(organization, before=version + 1, limit=1):
             if found.version == version:
                 return readable(organization, version, found.settings)
         raise NotFound(f"{organization} has no policy version {version}")
 
-    async def versions(self, organization: str) -> list[PolicyVersion]:
-        """All stored versions, the newest first."""
+    async def versions(
+        self, organization: str, *, before: int | None = None, limit: int | None = None
+    ) -> list[PolicyVersion]:
+        """Stored versions, the newest first: all, or at most ``limit`` older than ``before``."""
         query = select(policies).where(policies.c.organization == organization).order_by(policies.c.version.desc())
+        if before is not None:
+            query = query.where(policies.c.version < before)
+        query = query.limit(limit)
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return [PolicyVersion(*row) for row in rows]
 

@@ -25,6 +25,8 @@ listen = ["udp:127.0.0.1:{port}"]
 [recording]
 root = "{directory}/recordings"
 step_seconds = 0.2
+[web]
+listen = ""
 [store]
 url = "sqlite:///{directory}/gateway.db"
 [[trunks]]

@@ -40,6 +40,10 @@ class FakeMediaSession:
     def mode(self) -> CaptureMode:
         return self._mode
 
+    @property
+    def captured(self) -> frozenset[Side]:
+        return frozenset()
+
     def local(self, side: Side) -> Address:
         return self._local[side]
 

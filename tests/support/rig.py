@@ -110,6 +110,7 @@ def settings_for(
         "media": {"port_quarantine_seconds": 0.2},
         "recording": {"root": directory / "recordings", "step_seconds": 0.5},
         "store": {"url": f"sqlite:///{directory / 'gateway.db'}"},
+        "web": {"listen": "", "page": False},
     }
     for name, values in sections.items():
         changes.setdefault(name, {}).update(values)
