@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,6 +56,19 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class JsonText(TypeDecorator[Any]):
+    """Any JSON value, kept as text. (SQLite takes a column of type JSON for a number where its text looks like one.)"""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
 
 
 ROLES = ("agent", "manager", "admin", "support")
@@ -151,8 +165,8 @@ audit_log = Table(
     Column("actor", Text, nullable=False),
     Column("action", String(64), nullable=False),
     Column("target", Text, nullable=False),
-    Column("before", JSON(none_as_null=True)),
-    Column("after", JSON(none_as_null=True)),
+    Column("before", JsonText),
+    Column("after", JsonText),
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.web import problems
@@ -23,6 +24,19 @@ _HEADERS = {
 }
 
 
+_MODULES = (sessions, policy, users, lists, calls, recordings, jurisdictions, audit)
+
+
+def api_routes() -> list[tuple[str, frozenset[str]]]:
+    """Every route of the API: its path, and the methods that it takes."""
+    return [
+        (PREFIX + route.path, frozenset(route.methods or ()))
+        for module in _MODULES
+        for route in module.router.routes
+        if isinstance(route, APIRoute)
+    ]
+
+
 def make_app(web: Web) -> FastAPI:
     """The application on ``web``, without the page."""
     app = FastAPI(
@@ -33,10 +47,8 @@ def make_app(web: Web) -> FastAPI:
     )  # fmt: skip
     app.state.web = web
     problems.install(app)
-    api = APIRouter(prefix=PREFIX)
-    for module in (sessions, policy, users, lists, calls, recordings, jurisdictions, audit):
-        api.include_router(module.router)
-    app.include_router(api)
+    for module in _MODULES:
+        app.include_router(module.router, prefix=PREFIX)
     _describe_problems(app)
     _refuse_the_rest(app)
     app.add_middleware(_Headers)
@@ -83,11 +95,11 @@ def _describe_problems(app: FastAPI) -> None:
 
 def _refuse_the_rest(app: FastAPI) -> None:
     """Under ``/api`` and ``/openapi.json``, what is not a route is a problem (404, 405), not a page."""
-    routes = [route for route in app.router.routes if isinstance(route, APIRoute)]
+    routes = [(compile_path(path)[0], methods) for path, methods in api_routes()]
 
     async def nothing(request: Request) -> Response:
         path = request.url.path
-        allowed = {m for r in routes if r.path_regex.match(path) for m in r.methods or ()}
+        allowed = {method for pattern, methods in routes if pattern.match(path) for method in methods}
         if path == "/openapi.json":
             allowed = {"GET"}
         if allowed:

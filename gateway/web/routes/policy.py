@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, StrictBool, StrictStr
 
 from gateway.consent.engine import decide
 from gateway.consent.facts import Facts
@@ -48,7 +48,7 @@ async def read_policy(web: WebDep, principal: Reader) -> PolicyView:
 class NewValue(BaseModel):
     """A setting's new value."""
 
-    value: bool | str | list[str] | dict[str, str] = Field(
+    value: StrictBool | StrictStr | list[StrictStr] | dict[str, StrictStr] = Field(
         description="on/off as a boolean, a choice as a text, a set as a list", examples=[True, "either", ["US-NH"]]
     )
     after: int | None = Field(
