@@ -64,10 +64,13 @@ class Policies:
         """A stored version (0: the defaults). Raises NotFound."""
         if version == 0:
             return readable(organization, 0, {})
-        for found in await self.versions(organization, before=version + 1, limit=1):
-            if found.version == version:
-                return readable(organization, version, found.settings)
-        raise NotFound(f"{organization} has no policy version {version}")
+        query = select(policies.c.settings).where(
+            policies.c.organization == organization, policies.c.version == version
+        )
+        settings = await self._database.read(lambda connection: connection.execute(query).scalar())
+        if settings is None:
+            raise NotFound(f"{organization} has no policy version {version}")
+        return readable(organization, version, settings)
 
     async def versions(
         self, organization: str, *, before: int | None = None, limit: int | None = None

@@ -12,7 +12,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from gateway.commands import calls, lists, organizations, policy, recordings, user
+from gateway.commands import audit, calls, lists, organizations, policy, recordings, user
 from gateway.store.store import Store
 from tests.support.store_records import sqlite_url
 
@@ -22,9 +22,11 @@ class CommandLine:
 
     def __init__(self, directory: Path) -> None:
         self.url = sqlite_url(directory / "store.db")
-        self._runner = CliRunner(env={"TWOPARTY_STORE__URL": self.url, "COLUMNS": "250", "TWOPARTY_CONFIG": ""})
+        root = str(directory / "recordings")
+        environment = {"TWOPARTY_STORE__URL": self.url, "TWOPARTY_RECORDING__ROOT": root}
+        self._runner = CliRunner(env=environment | {"COLUMNS": "250", "TWOPARTY_CONFIG": ""})
         self._root = typer.Typer()
-        for command in (calls, lists, organizations, policy, recordings, user):
+        for command in (audit, calls, lists, organizations, policy, recordings, user):
             command.register(self._root)
 
     def __call__(self, *words: str, code: int = 0, stdin: str = "") -> Result:
