@@ -161,6 +161,10 @@ class Gateway:
             max_upload_bytes=settings.max_upload_megabytes * 1024 * 1024,
         )
         app = make_app(self.web)
+        if settings.page:
+            from gateway.web.page.main import install  # takes a second to import: only where there is a page
+
+            install(app, self.web)
         self.web_server = WebServer(
             app, host, port, certificate=settings.certificate, key=settings.key,
             trusted_proxies=",".join(settings.trusted_proxies),

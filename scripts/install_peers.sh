@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the peers that tests and benchmarks talk to: SIPp, baresip, rtpengine (Debian packages, with apt-get as root).
+# Installs the peers that tests and benchmarks talk to: SIPp, baresip, rtpengine, PostgreSQL, Chromium (Debian packages,
+# with apt-get as root).
 # No service is started, nothing outside the package system is changed; a second run does nothing.
 set -eu
 
@@ -7,6 +8,8 @@ missing=""
 command -v sipp >/dev/null 2>&1 || missing="$missing sip-tester"
 command -v baresip >/dev/null 2>&1 || missing="$missing baresip-core"
 command -v rtpengine >/dev/null 2>&1 || missing="$missing rtpengine-daemon"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

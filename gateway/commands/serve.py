@@ -51,7 +51,8 @@ async def _serve(settings: Settings, config: Path | None) -> None:
     gc.collect()
     gc.freeze()  # what is there now stays; collections look at calls alone
     gc.set_threshold(20_000, 20, 20)
-    log.info("serving", addresses=gateway.addresses, recordings=str(settings.recording.root))
+    web = gateway.web_server.url if gateway.web_server is not None else None
+    log.info("serving", addresses=gateway.addresses, web=web, recordings=str(settings.recording.root))
     await signals.get()
     log.info("draining", live_calls=len(gateway.calls.calls), seconds=settings.sip.drain_seconds)
     stopping = asyncio.create_task(gateway.stop())

@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from gateway.consent.policy import PolicyError, SettingRefused
@@ -80,6 +80,9 @@ def of_exception(error: Exception) -> Problem:
             return Problem(error.status_code, str(error.detail), headers=error.headers)
         case RequestValidationError():
             return Problem(422, "the request is not as the API wants it", errors=_errors(error.errors()))
+        case ValidationError():  # of the page's own forms
+            errors = _errors(error.errors())
+            return Problem(422, "; ".join(f"{item['where']}: {item['problem']}" for item in errors), errors=errors)
         case UnicodeError():
             return Problem(422, "the request has text that is not valid Unicode")
     log.error("defect in the web", exc_info=error)

@@ -46,7 +46,7 @@ def test_the_first_admin_of_the_page(twoparty: CommandLine) -> None:
         "user", "add", "boss", "-o", "acme", "--role", "admin", "--no-password", "--web-password-stdin",
         "--create-organization", stdin="correct horse battery\n",
     )  # fmt: skip
-    assert "boss added to acme" in added.out
+    assert "boss added to acme" in added.stdout
     assert json.loads(twoparty("user", "list", "--json").stdout)[0]["web_login"] is True
     assert "at least 12" in twoparty("user", "login", "boss", "--password-stdin", stdin="short\n", code=2).stderr
     twoparty("user", "login", "boss", "--password-stdin", stdin="another good long one\n")

@@ -96,7 +96,7 @@ class Baresip:
 
 async def start_baresip(directory: Path, account: str, *, source: str) -> Baresip:
     """Start one with an account line of its own format; ``source`` is its audio source (``aufile,PATH``)."""
-    directory.mkdir()  # noqa: ASYNC240
+    directory.mkdir()
     media = free_port() & ~1
     control = free_port()
     (directory / "config").write_text(

@@ -1,0 +1,57 @@
+"""Tab "Live calls": who is talking, and what is captured of each side, now."""
+
+from __future__ import annotations
+
+from nicegui import ui
+
+from gateway.b2bua.calls import LiveCall
+from gateway.web.page import words
+from gateway.web.page.desk import Desk, LoggedOut, badge
+from gateway.web.routes.calls import live_calls
+
+SECONDS = 1.0
+
+
+def live_tab(desk: Desk) -> None:
+    """Draws the list, and again whenever it differs."""
+    shown: list[tuple[object, ...]] = []
+    summary = ui.label("").props('role="status" aria-live="polite"').classes("tp-soft")
+    box = ui.element("ul").classes("tp-list").props('aria-label="Live calls"')
+
+    def draw(calls: list[LiveCall]) -> None:
+        now = desk.web.now()
+        count = len(calls)
+        summary.set_text("No calls now." if not count else f"{count} call{'s' if count > 1 else ''} now.")
+        box.clear()
+        with box:
+            for call in calls:
+                with ui.element("li").classes("tp-item tp-card"):
+                    ui.label(call.prospect_number).classes("tp-strong")
+                    ui.label(f"{call.username}, {call.direction}")
+                    up = call.answered_at is not None
+                    time = words.duration((now - (call.answered_at or call.started_at)).total_seconds())
+                    ui.label(f"talking for {time}" if up else f"ringing for {time}").classes("tp-soft")
+                    _leg("Agent", call.agent_captured)
+                    _leg("Prospect", call.prospect_captured)
+                    ui.label(words.reason(call.reason)).classes("tp-hint")
+
+    async def refresh() -> None:
+        try:
+            calls = live_calls(desk.web, await desk.principal())
+        except LoggedOut:
+            timer.deactivate()
+            return
+        seconds = int(desk.web.now().timestamp()) if calls else 0
+        state: list[tuple[object, ...]] = [
+            (seconds,),
+            *((c.call_id, c.mode, c.agent_captured, c.prospect_captured) for c in calls),
+        ]
+        if state != shown or not summary.text:
+            shown[:] = state
+            draw(calls)
+
+    timer = ui.timer(SECONDS, refresh)
+
+
+def _leg(name: str, captured: bool) -> None:
+    badge(f"{name}: {'recording' if captured else 'not recorded'}", "on" if captured else "off")
