@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("bench_decide", "bench_recorder", "bench_calls", "bench_media")
+NAMES = ("bench_decide", "bench_recorder", "bench_calls", "bench_media", "bench_web")
 
 
 def main() -> int:

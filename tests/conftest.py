@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.postgres import Postgres
+from scripts.postgres import Postgres
 from tests.support.store_records import sqlite_url
 
 

@@ -81,6 +81,8 @@ class RecordingRow:
     sha256: str | None
     problems: tuple[str, ...]
     finished_at: datetime
+    started_at: datetime
+    """Of the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +144,17 @@ class History:
     async def recordings(
         self, wanted: CallFilter, *, outcome: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page:
-        """A page of RecordingRow, the newest first; ``since`` and ``until`` are of ``finished_at``."""
+        """A page of RecordingRow, the newest first by the start of the call, which ``since`` and ``until`` are of."""
         query = select(*_RECORDING).join(calls, calls.c.call_id == recordings.c.call_id)
         query = query.outerjoin(users, users.c.id == calls.c.user_id)
-        query = _filtered(query, wanted, recordings.c.finished_at)
+        query = _filtered(query, wanted, calls.c.started_at)
         if outcome is not None:
             query = query.where(recordings.c.outcome == outcome)
-        query = _paged(query, recordings.c.finished_at, recordings.c.id, cursor, int)
+        query = _paged(query, calls.c.started_at, recordings.c.id, cursor, int)
         rows = await self._database.read(lambda connection: connection.execute(query.limit(limit + 1)).all())
         found = tuple(_recording(tuple(row)) for row in rows[:limit])
         more = found and len(rows) > limit
-        return Page(found, _cursor(found[-1].finished_at, found[-1].id) if more else None)
+        return Page(found, _cursor(found[-1].started_at, found[-1].id) if more else None)
 
     async def decisions(self, call_id: str) -> list[dict[str, Any]]:
         """The decisions of a call in their order, as stored."""
@@ -176,7 +178,8 @@ _RECORDING = (
     recordings.c.outcome,
     recordings.c.mode,
     calls.c.reason,
-    *(recordings.c[name] for name in RecordingRow.__slots__[8:]),
+    *(recordings.c[name] for name in RecordingRow.__slots__[8:-1]),
+    calls.c.started_at,
 )
 
 
@@ -188,7 +191,7 @@ def _recording(row: tuple[Any, ...]) -> RecordingRow:
 
 def _filtered(query: Select[Any], wanted: CallFilter, time: Any) -> Select[Any]:
     if wanted.organization is not None:
-        query = query.where((calls if time.table is calls else recordings).c.organization == wanted.organization)
+        query = query.where(calls.c.organization == wanted.organization)
     if wanted.user is not None:
         found = select(users.c.id).where(users.c.username == wanted.user).scalar_subquery()
         query = query.where(calls.c.user_id == found)

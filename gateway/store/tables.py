@@ -232,8 +232,10 @@ calls = Table(
     Index(None, "organization", "started_at", "call_id"),
     Index(None, "user_id", "started_at", "call_id"),
     Index(None, "prospect_e164", "started_at", "call_id"),
-    Index(None, "mode", "started_at", "call_id"),
-    Index(None, "reason", "started_at", "call_id"),
+    Index(None, "organization", "mode", "started_at", "call_id"),
+    Index(None, "organization", "reason", "started_at", "call_id"),
+    Index(None, "user_id", "mode", "started_at", "call_id"),
+    Index(None, "user_id", "reason", "started_at", "call_id"),
 )
 """``mode`` and ``reason`` repeat the last decision, so that calls are filtered and paged within one index."""
 
@@ -270,7 +272,5 @@ recordings = Table(
     Column("sha256", String(64)),
     Column("problems", JSON, nullable=False),
     Column("finished_at", UtcDateTime, nullable=False),
-    Index(None, "finished_at", "id"),
-    Index(None, "organization", "finished_at", "id"),
     ForeignKeyConstraint(["call_id"], ["calls.call_id"]),
 )

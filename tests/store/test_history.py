@@ -76,7 +76,9 @@ async def test_cursor_that_is_none(store: Store, cursor: str) -> None:
         ("organization = 'acme'", "ix_calls_organization_started_at_call_id"),
         ("user_id = 1", "ix_calls_user_id_started_at_call_id"),
         ("prospect_e164 = '+16035550100'", "ix_calls_prospect_e164_started_at_call_id"),
-        ("reason = 'x'", "ix_calls_reason_started_at_call_id"),
+        ("organization = 'acme' AND reason = 'x'", "ix_calls_organization_reason_started_at_call_id"),
+        ("organization = 'acme' AND mode = 'none'", "ix_calls_organization_mode_started_at_call_id"),
+        ("user_id = 1 AND mode = 'none'", "ix_calls_user_id_mode_started_at_call_id"),
         ("started_at >= '2026-01-01'", "ix_calls_started_at_call_id"),
     ],
 )

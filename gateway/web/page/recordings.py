@@ -60,14 +60,14 @@ def _item(desk: Desk, row: RecordingRow) -> None:
     with ui.element("li").classes("tp-item"):
         ui.label(row.prospect_number).classes("tp-strong")
         ui.label(row.username or "-")
-        ui.label(words.when(row.finished_at)).classes("tp-soft")
+        ui.label(words.when(row.started_at)).classes("tp-soft")
         badge(words.mode(row.mode), row.mode)
         ui.label(words.duration(seconds) if row.channels else words.reason(row.reason)).classes("tp-soft")
         if row.outcome not in ("complete", "blocked"):
             badge(words.OUTCOMES.get(row.outcome, row.outcome), "off")
         ui.element("span").classes("tp-grow")
         label = "Play" if row.channels else "Why?"
-        about = f"{label}: call with {row.prospect_number} at {words.when(row.finished_at)}"
+        about = f"{label}: call with {row.prospect_number} at {words.when(row.started_at)}"
         ui.button(label, on_click=lambda: open_recording(desk, row)).props("outline no-caps color=primary").props(
             f'aria-label="{escape(about)}"'
         )
@@ -81,7 +81,7 @@ async def open_recording(desk: Desk, row: RecordingRow) -> None:
         return
     with ui.dialog().props('aria-label="Recording"') as dialog, ui.card().classes("tp-dialog"):
         heading(f"Call with {escape(row.prospect_number)}")
-        ui.label(f"{row.username or '-'}, {words.when(row.finished_at)}").classes("tp-soft")
+        ui.label(f"{row.username or '-'}, {words.when(row.started_at)}").classes("tp-soft")
         if row.channels:
             ui.html(f'<twoparty-player call="{escape(row.call_id)}"></twoparty-player>', sanitize=False).classes(
                 "tp-wide"

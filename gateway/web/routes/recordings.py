@@ -42,6 +42,7 @@ class RecordingView(BaseModel):
     size_bytes: int
     sha256: str | None
     problems: list[str]
+    started_at: datetime = Field(description="Of the call")
     finished_at: datetime
     audio: bool = Field(description="There is a file to play")
 
@@ -87,7 +88,7 @@ async def list_recordings(
     outcome: Annotated[Literal["complete", "degraded", "failed", "blocked", "recovered"] | None, Query()] = None,
     since: Time = None, until: Time = None, limit: Limit = 50, cursor: Cursor = None,
 ) -> RecordingPage:  # fmt: skip
-    """Recordings, the newest first, a page at a time; times are those at which they were finished."""
+    """Recordings, the newest first, a page at a time; times are those at which the calls began."""
     wanted = call_filter(principal, user, number, mode, reason, since, until)
     page = await web.store.history.recordings(wanted, outcome=outcome, limit=limit, cursor=cursor)
     return RecordingPage(items=[recording_view(row) for row in page.rows], next=page.next)

@@ -17,6 +17,13 @@ def upgrade() -> None:
     """From 0001."""
     with op.batch_alter_table("users") as users:
         users.add_column(sa.Column("admin_rights", sa.Boolean(), nullable=False, server_default=sa.false()))
+    for name in ("mode", "reason"):  # lists are one organization's, or one user's
+        op.drop_index(op.f(f"ix_calls_{name}_started_at_call_id"), "calls")
+        for owner in ("organization", "user_id"):
+            columns = [owner, name, "started_at", "call_id"]
+            op.create_index(op.f(f"ix_calls_{'_'.join(columns)}"), "calls", columns, unique=False)
+    for columns in (["finished_at", "id"], ["organization", "finished_at", "id"]):  # they are paged with their calls
+        op.drop_index(op.f(f"ix_recordings_{'_'.join(columns)}"), "recordings")
     op.create_table(
         "web_logins",
         sa.Column("user_id", _ID, nullable=False),

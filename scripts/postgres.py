@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own (Debian's package), on a free loopback port, in a temporary directory."""
+"""A PostgreSQL server for tests and benchmarks: Debian's package, on a free loopback port, in a temporary directory."""
 
 from __future__ import annotations
 
