@@ -1,4 +1,4 @@
-.PHONY: help run test bench check install clean
+.PHONY: help run test bench check install screenshots clean
 
 help:           ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,14 @@ bench:          ## install what the benchmarks need, run them beside their peers
 	@scripts/install.sh softphone test bench
 	@scripts/install_peers.sh
 	@.venv/bin/python -m scripts.bench
+
+screenshots:    ## make the pictures of the page in README anew
+	@scripts/install.sh softphone test
+	@scripts/install_peers.sh
+	@.venv/bin/python -m pytest tests/page/test_pictures.py
+	@mkdir -p scripts/screenshots
+	@cp artifacts/page/readme-settings.png scripts/screenshots/settings.png
+	@cp artifacts/page/readme-recording.png scripts/screenshots/recording.png
 
 clean:          ## what was built or recorded here
 	rm -rf build .venv *.egg-info var artifacts media/*.so media/relay.c media/records.c

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from gateway.consent.policy import Policy
 from gateway.sip.digest import ha1
 from gateway.store.accounts import Ha1
 from gateway.telemetry import configure_logging
+from gateway.web.passwords import hash_password
 from scripts.phone import Phone, PhoneCall
 
 AGENT_HZ, PROSPECT_HZ = 440.0, 1000.0
@@ -130,6 +132,17 @@ async def prepare(
         await store.policies.append(organization, policy, after=0, by="demo")
 
 
+async def prepare_admin(gateway: Gateway, organization: str, username: str) -> str:
+    """An admin for the page with a new password, which is given back: there is no default one."""
+    password = secrets.token_urlsafe(12)
+    if username not in {user.agent.username for user in await gateway.store.accounts.users(organization)}:
+        await gateway.store.accounts.add_user(
+            username, organization, role="admin", country="US", state="US-TX", display_name="Demo admin"
+        )
+    await gateway.store.access.set_password(username, hash_password(password), by="demo")
+    return password
+
+
 def read_back(root: Path, scene: Scene) -> Shown:
     """Find the call's manifest by its number, and measure its file."""
     for path in sorted(root.glob("*/*/*/*/*.json")):
@@ -197,10 +210,14 @@ async def serve() -> int:
         await carrier.close()
         return 1
     await prepare(gateway, "demo", "demo", "demo")
+    password = await prepare_admin(gateway, "demo", "admin")
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    console.print(HOW_TO.format(addresses="\n".join(f"  {a}" for a in gateway.addresses), trunk=trunk), highlight=False)
+    addresses = "\n".join(f"  {address}" for address in gateway.addresses)
+    page = f"{gateway.web_server.url}" if gateway.web_server is not None else "nowhere (web.listen is empty)"
+    told = HOW_TO.format(addresses=addresses, trunk=trunk, page=page, password=password)
+    console.print(told, highlight=False)
     await stop.wait()
     console.print("Draining …")
     await gateway.stop(min(5.0, settings.sip.drain_seconds))
@@ -212,6 +229,7 @@ HOW_TO = """
 [bold]Serving.[/] Call any number at
 {addresses}
 as user [bold]demo[/], password [bold]demo[/]; a test carrier on {trunk.host}:{trunk.port} answers and plays a tone.
+The page is at [bold]{page}[/]: user [bold]admin[/], password [bold]{password}[/] (made just now).
 
 Next, in another terminal:
   scripts/install.sh softphone && .venv/bin/twoparty call +12125550123 --user demo --password demo
