@@ -170,6 +170,10 @@ class Gateway:
             trusted_proxies=",".join(settings.trusted_proxies),
         )  # fmt: skip
         await self.web_server.start()
+        if settings.certificate is None and not settings.trusted_proxies and not ipaddress.ip_address(host).is_loopback:
+            log.warning(
+                "the page is served without TLS; browsers keep its sessions over https alone", url=self.web_server.url
+            )
 
     async def _serve(self) -> None:
         sip = self.settings.sip

@@ -117,7 +117,7 @@ def _choice(kind: type[StrEnum]) -> Any:
 
 def _set(parse: Any, what: str) -> Any:
     def read(key: str, value: Any) -> frozenset[str]:
-        if isinstance(value, str) or not isinstance(value, Iterable):
+        if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
             raise PolicyError(key, "must be a list")
         found = set()
         for item in value:

@@ -42,6 +42,15 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     await made.close()
 
 
+@pytest.fixture
+async def rig_on_both(tmp_path: Path, database_url: str) -> AsyncIterator[Rig]:
+    """The gateway's own store on SQLite and PostgreSQL in turn."""
+    made = await start_rig(tmp_path, web={"listen": "127.0.0.1:0", "page": False}, store={"url": database_url})
+    await made.gateway.store.accounts.add_user("boss", "acme", role="admin", password_hash=HASH)
+    yield made
+    await made.close()
+
+
 async def logged_in(rig: Rig) -> httpx.AsyncClient:
     assert rig.gateway.web_server is not None
     client = httpx.AsyncClient(base_url=f"{rig.gateway.web_server.url}/api/v1", timeout=20)
@@ -85,7 +94,8 @@ async def stored(api: httpx.AsyncClient, call_id: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-async def test_a_stricter_setting_stops_capture_before_the_answer_to_the_change(rig: Rig) -> None:
+async def test_a_stricter_setting_stops_capture_before_the_answer_to_the_change(rig_on_both: Rig) -> None:
+    rig = rig_on_both
     api = await logged_in(rig)
     call, far = await rig.call(NEW_YORK)
     await asyncio.gather(call.rtp.heard(60), far.rtp.heard(60))

@@ -121,7 +121,8 @@ async def test_only_allowed_countries_can_be_chosen(site: Site) -> None:
     [
         ("no_such", True), ("version", 7), ("never_record.pending", True), ("never_record", {"enabled": True}),
         ("two_party_rule", "both"), ("two_party_rule", True), ("location_basis", "zip"), ("inbound_enabled", "perhaps"),
-        ("never_record.states", ["Atlantis"]), ("never_record.states", "US-NH"), ("international.countries", ["XX"]),
+        ("never_record.states", ["Atlantis"]), ("never_record.states", "US-NH"),
+        ("never_record.states", {"US-NH": "x"}), ("international.countries", ["XX"]),
         ("jurisdiction_overrides", {"US-CA": "one_party"}), ("never_record.states", ["US-NH", "\ud800"]),
     ],
 )  # fmt: skip

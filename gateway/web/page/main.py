@@ -51,7 +51,7 @@ def install(app: FastAPI, web: Web) -> None:
     nicegui_app.add_middleware(_OnlyOurs)
     ui.run_with(
         app, title="Twoparty", dark=None, language="en-US", tailwind=False, show_welcome_message=False,
-        reconnect_timeout=10.0,
+        reconnect_timeout=10.0, binding_refresh_interval=None,
     )  # fmt: skip
 
 
