@@ -296,8 +296,8 @@ def _check_chain(
         hashes[index] = previous
     path, name, count = root / organization / "chain.json", f"{organization}/chain.json", expected - 1
     after, problem = _head(path)
-    for _ in range(10):  # a manifest is written just before the head that names it
-        if after is None or count <= after[0]:
+    for _ in range(10):  # a manifest is written just before the head that names it, an organization's first before any
+        if after is not None and count <= after[0]:
             break
         time.sleep(0.05)
         after, problem = _head(path)

@@ -6,9 +6,11 @@ It has no clock and no thread: every packet is sent by the test, and receiving w
 from __future__ import annotations
 
 import math
+import os
 import socket
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from media.engine import Address
 from media.ports import bind_pair
@@ -129,3 +131,11 @@ class RtpPeer:
             return packets
         finally:
             self._sockets[0].settimeout(PATIENCE)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for the relay's worker, which has no event to offer for what it does a moment later."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
