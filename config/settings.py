@@ -91,6 +91,13 @@ class Media(_Section):
     port_min: int = Field(ge=1024, le=65534)
     port_max: int = Field(ge=1025, le=65535)
     workers: int = Field(ge=1, le=64)
+    backend: Literal["auto", "io_uring", "epoll"] = Field(
+        description="How the relay waits and sends; auto is io_uring where the kernel (6.1 or newer) allows it"
+    )
+    coalesce_microseconds: int = Field(
+        ge=0, le=20000, description="How long a busy relay thread lets packets gather; this much latency, at the most"
+    )
+    coalesce_packets: int = Field(ge=1, le=1024, description="On io_uring: it goes on earlier when it has so many")
     ring_bytes: int = Field(ge=4096)
     port_quarantine_seconds: float = Field(ge=0)
     inactivity_seconds: float = Field(

@@ -246,6 +246,9 @@ def _media(settings: Settings) -> NativeMediaEngine:
         workers=media.workers,
         ring_bytes=media.ring_bytes,
         quarantine_seconds=media.port_quarantine_seconds,
+        backend=media.backend,
+        coalesce_us=media.coalesce_microseconds,
+        gather=media.coalesce_packets,
     )
 
 

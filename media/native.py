@@ -269,9 +269,9 @@ class NativeMediaEngine:
     """``media.engine.MediaEngine``: relay threads, RTP ports and the recorder.
 
     ``port_range`` is (lowest, highest), both usable; ``ring_bytes`` the room of each leg's capture ring;
-    ``quarantine_seconds`` how long a closed call's ports rest; ``coalesce_us`` how long a busy worker lets packets
-    gather before it looks again; ``dscp`` marks what is sent (46 = EF, RFC 3246). Takes the recorder over: ``close``
-    closes it. Raises ValueError or OSError.
+    ``quarantine_seconds`` how long a closed call's ports rest; ``backend``, ``coalesce_us`` and ``gather`` see
+    ``media.relay.Relay``; ``dscp`` marks what is sent (46 = EF, RFC 3246). Takes the recorder over: ``close`` closes
+    it. Raises ValueError or OSError.
     """
 
     def __init__(
@@ -282,12 +282,15 @@ class NativeMediaEngine:
         workers: int = 1,
         ring_bytes: int = 256 * 1024,
         quarantine_seconds: float = 5.0,
-        coalesce_us: int = 1000,
+        backend: str = "auto",
+        coalesce_us: int = 2000,
+        gather: int = 32,
         dscp: int = 46,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ports = PortPool(*port_range, quarantine=quarantine_seconds, clock=clock, dscp=dscp)
-        self._relay = Relay(workers, ring_bytes=ring_bytes, coalesce_us=coalesce_us)
+        self._relay = Relay(workers, backend=backend, ring_bytes=ring_bytes, coalesce_us=coalesce_us, gather=gather)
+        log.info("relay", backend=self._relay.backend, threads=workers, **_why(self._relay.fallback))
         self._recorder = recorder
         self._sessions: set[NativeMediaSession] = set()
         self._closed = False
@@ -344,6 +347,10 @@ class NativeMediaEngine:
         wait(finished, timeout)
         self._relay.close()
         self._recorder.close(max(0.0, deadline - time.monotonic()))
+
+
+def _why(fallback: str) -> dict[str, str]:
+    return {"io_uring": fallback} if fallback else {}
 
 
 def _leg_stats(counters: LegCounters) -> LegStats:

@@ -1,6 +1,6 @@
 """Typed twin of relay.pyx; what it does and why is told there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 RECORD_HEADER: int
@@ -22,6 +22,19 @@ class LegCounters(TypedDict):
     last_packet_ns: int
     far_end: tuple[str, int] | None
 
+class LegQualityCounts(TypedDict):
+    expected: int
+    lost: int
+    jitter_ms: float | None
+    jitter_most_ms: float | None
+    longest_gap_ms: float
+    reports: int
+    reported_lost: int
+    reported_fraction_most: float
+    reported_jitter_ms: float | None
+    round_trip_ms: float | None
+    round_trip_most_ms: float | None
+
 class Session:
     @staticmethod
     def detached(*, family: int = 2, ring_bytes: int = 262144, guard_ns: int = 1_000_000_000) -> Session: ...
@@ -29,11 +42,13 @@ class Session:
         self, side: int, rtp: tuple[str, int] | None, rtcp: tuple[str, int] | None = None, now: int = 0
     ) -> None: ...
     def set_capture_types(self, side: int, payload_types: Iterable[int]) -> None: ...
+    def set_clock_rates(self, side: int, rates: Mapping[int, int]) -> None: ...
     def start_capture(self, side: int, start_ns: int) -> bool: ...
     def drain(self, side: int) -> bytes: ...
     def stop_capture(self, side: int) -> bytes | None: ...
     def ring_memory(self, side: int) -> bytes | None: ...
     def stats(self) -> tuple[LegCounters, LegCounters]: ...
+    def quality(self) -> tuple[LegQualityCounts, LegQualityCounts]: ...
     def feed(
         self, side: int, rtcp: bool, source: tuple[str, int], data: bytes, now: int
     ) -> tuple[str, tuple[str, int] | None]: ...
@@ -42,8 +57,17 @@ class Session:
 class Relay:
     rings_made: int
     rings_freed: int
+    backend: str
+    fallback: str
     def __init__(
-        self, workers: int = 1, *, coalesce_us: int = 1000, ring_bytes: int = 262144, guard_ns: int = 1_000_000_000
+        self,
+        workers: int = 1,
+        *,
+        backend: str = "auto",
+        coalesce_us: int = 2000,
+        gather: int = 32,
+        ring_bytes: int = 262144,
+        guard_ns: int = 1_000_000_000,
     ) -> None: ...
     def open(self, agent: tuple[int, int], prospect: tuple[int, int]) -> Session: ...
     def stats(self) -> list[dict[str, int]]: ...

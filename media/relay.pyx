@@ -4,7 +4,8 @@
 It is small and dumb: it checks headers, finds out whom a packet is from, forwards it unchanged, and copies the payload
 with its timestamp into the leg's ring, if the leg has one. It decodes nothing and never runs Python.
 
-Whom a leg's packets may come from, and what a ring is, is told in relay_session.pxd.
+Whom a leg's packets may come from, and what a ring is, is told in relay_session.pxd; what is known of a stream's quality in
+relay_quality.pxd; how a worker waits and sends in relay_uring.pxd and relay_epoll.pxd.
 
 Threads. The control methods run with the GIL and are therefore never concurrent with each other. A session has a lock,
 held for well under a microsecond at a time and never across a system call: the worker takes it to decide about one
@@ -15,11 +16,16 @@ by the session's own worker alone, between two batches of packets, when nothing 
 from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
+from media.relay_epoll cimport run_epoll, watch
 from media.relay_os cimport *
+from media.relay_quality cimport *
+from media.relay_ring cimport *
 from media.relay_session cimport *
+from media.relay_uring cimport run_uring
 from media.relay_worker cimport *
 
 import os
@@ -54,6 +60,7 @@ cdef class Session:
     cdef object _relay
     cdef size_t _ring_bytes
     cdef tuple _final
+    cdef tuple _final_quality
 
     def __cinit__(self):
         self._session = NULL
@@ -83,7 +90,8 @@ cdef class Session:
             for kind in range(2):
                 path = &self._session.legs[side].paths[kind]
                 path.session = self._session
-                path.fd = fds[side][kind]
+                init_sock(&path.open, path, fds[side][kind])
+                init_sock(&path.direct, path, -1)
                 path.side = side
                 path.rtcp = kind
         return 0
@@ -135,6 +143,22 @@ cdef class Session:
         leg.capture_types[1] = mask[1]
         pthread_mutex_unlock(&self._session.lock)
 
+    def set_clock_rates(self, int side, rates):
+        """RTP clock rates in Hz by payload type (0..127), of those whose timestamps tell jitter: audio, not events."""
+        cdef Leg* leg = self._leg(side)
+        cdef uint32_t clocks[128]
+        cdef int number
+        memset(clocks, 0, sizeof(clocks))
+        for number, rate in rates.items():
+            if not 0 <= number <= 127:
+                raise ValueError(f"payload type {number} is not in 0..127")
+            clocks[number] = rate
+        pthread_mutex_lock(&self._session.lock)
+        memcpy(leg.clocks, clocks, sizeof(clocks))
+        leg.stream.rate = clocks[leg.stream.payload_type & 0x7F]
+        leg.stream.last_ns = 0  # signalling changed: the pause before it is no gap
+        pthread_mutex_unlock(&self._session.lock)
+
     def start_capture(self, int side, uint64_t start_ns):
         """Make the ring of ``side``; no record is older than ``start_ns``. False when there is no memory for it."""
         cdef Leg* leg = self._leg(side)
@@ -167,6 +191,7 @@ cdef class Session:
         used = ring.used
         ring.active = 1 - ring.active
         ring.used = 0
+        counter_set(&self._leg(side).record_at, <uint64_t> ring.buffers[ring.active])
         pthread_mutex_unlock(&self._session.lock)
         records = PyBytes_FromStringAndSize(<char*> taken, used)
         if used > TRIM_BYTES:
@@ -232,6 +257,37 @@ cdef class Session:
             "far_end": _address(&rtp.latched if rtp.has_latched else &rtp.signalled) if rtp.has_signalled else None,
         }
 
+    cdef dict _leg_quality(self, int side):
+        cdef Stream stream
+        cdef Reported reported
+        cdef uint32_t clock, other_clock
+        pthread_mutex_lock(&self._session.lock)
+        stream = self._session.legs[side].stream
+        reported = self._session.legs[side].reported
+        other_clock = self._session.legs[1 - side].stream.clock
+        pthread_mutex_unlock(&self._session.lock)
+        clock = stream.clock
+        expected = stream.expected_before + (stream.cycles + stream.highest - stream.first + 1 if stream.begun else 0)
+        return {
+            "expected": expected,
+            "lost": max(0, expected - <int64_t> (stream.came_before + stream.came)),
+            "jitter_ms": stream.jitter / 16 * 1000 / clock if clock else None,
+            "jitter_most_ms": stream.jitter_most / 16 * 1000 / clock if clock else None,
+            "longest_gap_ms": stream.longest_gap_ns / 1e6,
+            "reports": reported.reports,
+            "reported_lost": max(0, reported.lost),
+            "reported_fraction_most": reported.fraction_most / 256,
+            "reported_jitter_ms": reported.jitter * 1000 / other_clock if reported.reports and other_clock else None,
+            "round_trip_ms": reported.trip_sum_ns / reported.trips / 1e6 if reported.trips else None,
+            "round_trip_most_ms": reported.trip_most_ns / 1e6 if reported.trips else None,
+        }
+
+    def quality(self):
+        """How good the streams of both legs are, (agent, prospect); see ``media.quality``. None when closed."""
+        if self._session == NULL:
+            return self._final_quality
+        return self._leg_quality(0), self._leg_quality(1)
+
     def stats(self):
         """The counters of both legs, (agent, prospect); the last ones when closed. Names are those of LegStats, and
         ``send_failed``: accepted packets that the kernel did not take (ENOBUFS, EAGAIN, no route)."""
@@ -247,7 +303,7 @@ cdef class Session:
         cdef Leg* leg = self._leg(side)
         cdef endpoint_t origin, target
         cdef Verdict verdict
-        if leg.paths[0].fd >= 0:
+        if leg.paths[0].open.fd >= 0:
             raise ValueError("only a detached session can be fed")
         _parse_address(&origin, leg.family, source)
         verdict = handle(&leg.paths[rtcp], &origin, <const uint8_t*> <char*> data, len(data), now, &target)
@@ -266,6 +322,7 @@ cdef class Session:
         self.stop_capture(0)
         self.stop_capture(1)
         self._final = self.stats()
+        self._final_quality = self.quality()
         self._dispose()
 
     cdef void _dispose(self):
@@ -282,18 +339,20 @@ cdef class Session:
                 session.legs[side].ring = NULL
         self._session = NULL
         if session.worker == NULL:
-            bury(session, -1)
+            bury(session)
             return
         if (<Relay> self._relay)._sessions is not None:
             (<Relay> self._relay)._sessions.discard(self)
+        session.worker.sessions -= 1
         retire(session)
 
 
 cdef class Relay:
-    """The relay's worker threads. ``coalesce_us``: how long a busy worker lets packets gather, in microseconds.
+    """The relay's worker threads. ``coalesce_us``: how long a busy worker lets packets gather, in microseconds; on io_uring
+    it goes on earlier when it has ``gather`` of them.
 
-    ``ring_bytes`` is the room of each capture ring, ``guard_ns`` see the module's docstring.
-    Raises ValueError or OSError.
+    ``backend`` is "io_uring" (Linux 6.1 or newer), "epoll", or "auto": io_uring where the kernel allows it. ``ring_bytes``
+    is the room of each capture ring, ``guard_ns`` see relay_session.pxd. Raises ValueError or OSError.
     """
 
     cdef Worker* _workers
@@ -302,6 +361,8 @@ cdef class Relay:
     cdef set _sessions
     cdef size_t _ring_bytes
     cdef uint64_t _guard_ns
+    cdef readonly str backend
+    cdef readonly str fallback
     cdef readonly uint64_t rings_made
     cdef readonly uint64_t rings_freed
 
@@ -313,7 +374,9 @@ cdef class Relay:
         self,
         int workers=1,
         *,
-        uint64_t coalesce_us=1000,
+        backend="auto",
+        uint64_t coalesce_us=2000,
+        unsigned int gather=32,
         size_t ring_bytes=262144,
         uint64_t guard_ns=1_000_000_000,
     ):
@@ -322,6 +385,10 @@ cdef class Relay:
             raise ValueError(f"workers must be in 1..64, not {workers}")
         if not 4096 <= ring_bytes <= 1 << 30:
             raise ValueError(f"ring_bytes must be in 4096..2**30, not {ring_bytes}")
+        if backend not in ("auto", "io_uring", "epoll"):
+            raise ValueError(f"backend must be auto, io_uring or epoll, not {backend!r}")
+        if not 1 <= gather <= 1024:
+            raise ValueError(f"gather must be in 1..1024, not {gather}")
         if self._workers != NULL:
             raise ValueError("already initialised")
         self._ring_bytes = (ring_bytes + 4095) & ~(<size_t> 4095)
@@ -330,30 +397,68 @@ cdef class Relay:
         self._workers = <Worker*> calloc(workers, sizeof(Worker))
         if self._workers == NULL:
             raise MemoryError
+        self.backend = "epoll" if backend == "epoll" else "io_uring"
+        self.fallback = ""
         for i in range(workers):
-            self._start(&self._workers[i], coalesce_us * 1000)
+            self._workers[i].pause = coalesce_us * 1000
+            self._workers[i].gather = gather
+            self._start(&self._workers[i], backend == "auto" and i == 0)
 
-    cdef int _start(self, Worker* worker, uint64_t pause) except -1:
-        cdef epoll_event event
-        cdef int failed
-        worker.pause = pause
-        worker.epoll = epoll_create1(EPOLL_CLOEXEC)
-        worker.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        worker.buffer = <uint8_t*> calloc(1, PACKET_ROOM)
+    cdef int _start(self, Worker* worker, bint may_fall_back) except -1:
+        """Raises OSError, with the relay closed."""
+        cdef int failed = 0
+        worker.epoll = worker.wake = -1
         pthread_mutex_init(&worker.lock, NULL)
-        self._started += 1
-        event.events = EPOLLIN
-        event.data.ptr = NULL
-        if worker.buffer != NULL and not epoll_ctl(worker.epoll, EPOLL_CTL_ADD, worker.wake, &event):
-            failed = start_thread(&worker.thread, run, worker)
-            if not failed:
-                return 0
-        else:
+        worker.buffer = <uint8_t*> calloc(1, PACKET_ROOM)
+        worker.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if worker.buffer == NULL or worker.wake < 0:
             failed = errno
-        self._started -= 1
+        elif self.backend == "io_uring":
+            failed = self._start_uring(worker)
+            if failed and may_fall_back:
+                self.backend, self.fallback = "epoll", os.strerror(failed)
+                failed = self._start_epoll(worker)
+        else:
+            failed = self._start_epoll(worker)
+        if not failed:
+            self._started += 1
+            return 0
         close_worker(worker)
         self.close()
-        raise OSError(failed, f"cannot start a relay worker: {os.strerror(failed)}")
+        raise OSError(failed, f"cannot start a relay worker on {self.backend}: {os.strerror(failed)}")
+
+    cdef int _start_epoll(self, Worker* worker):
+        """0 or an errno."""
+        cdef epoll_event event
+        worker.epoll = epoll_create1(EPOLL_CLOEXEC)
+        event.events = EPOLLIN
+        event.data.ptr = NULL
+        if worker.epoll < 0 or epoll_ctl(worker.epoll, EPOLL_CTL_ADD, worker.wake, &event) != 0:
+            return errno
+        return start_thread(&worker.thread, run_epoll, worker)
+
+    cdef int _start_uring(self, Worker* worker):
+        """0 or an errno; then nothing of it is left."""
+        cdef int failed
+        worker.ring = <uring_t*> calloc(1, sizeof(uring_t))
+        if worker.ring == NULL:
+            return errno
+        failed = uring_open(worker.ring)
+        if not failed:
+            failed = start_thread(&worker.thread, run_uring, worker)
+            if not failed:
+                with nogil:
+                    while not flag_get(&worker.ready):
+                        pause_ns(100_000)
+                if worker.ready > 0:
+                    return 0
+                failed = -worker.ready
+                pthread_join(worker.thread, NULL)
+            uring_close(worker.ring)
+        free(worker.ring)
+        worker.ring = NULL
+        worker.ready = 0
+        return failed
 
     def open(self, agent, prospect):
         """A session on bound UDP sockets: each leg is (RTP fd, RTCP fd), of one address family.
@@ -378,7 +483,9 @@ cdef class Relay:
         session._session.worker = worker
         worker.sessions += 1
         self._sessions.add(session)
-        if not watch(session._session):
+        if worker.ring != NULL:
+            introduce(session._session)
+        elif not watch(session._session):
             failed = errno
             session.close()
             raise OSError(failed, f"cannot watch the sockets: {os.strerror(failed)}")

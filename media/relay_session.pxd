@@ -14,6 +14,10 @@ Whom a leg's packets may come from (symmetric RTP; ``admit``):
 Packets to a leg go to the address it is latched to, else to the signalled one; on hold (no address) nowhere. Hold
 touches neither latch nor signalled address, so that a resume with the same address finds them as they were.
 
+Once RTP is latched, the worker makes a second socket on the same port that is connected to the far end (``Sock``): the
+kernel then looks up no route for what is sent there, and gives the first socket all that comes from elsewhere. Whom a
+packet is from is checked all the same.
+
 A capture ring is a pair of equal buffers. The worker appends whole records to one; ``drain`` has them change places and
 returns what was in it. A record is kept whole or counted lost, and only pages that are used cost memory.
 """
@@ -23,6 +27,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from media.relay_os cimport *
+from media.relay_quality cimport *
+from media.relay_ring cimport uring_t
 
 
 cdef enum Verdict:
@@ -33,8 +39,7 @@ cdef enum Verdict:
     CLOSED = 4
 
 cdef enum:
-    BATCH = 64  # events taken from epoll at a time
-    PACKET_ROOM = 65536  # no UDP datagram is longer
+    PACKET_ROOM = 4560  # of a datagram; a longer one is no RTP (20 ms of L16/48000/2 has 3852) and counts as malformed
     RECORD_ROOM = 24
     TRIM_BYTES = 65536  # a buffer that had more than this in it gives its pages back
 
@@ -68,30 +73,47 @@ cdef struct Packet:
     bint marker
 
 
+cdef struct Sock:
+    # A socket that the worker reads from; but for `fd` of an open one, which never changes, the worker's alone.
+    Path* path
+    int fd  # -1: none
+    bint armed  # io_uring: a receive of it is under way
+    endpoint_t peer  # whom it is connected to
+
+
 cdef struct Path:
-    # One socket of a leg: its RTP or its RTCP.
+    # One port of a leg: its RTP or its RTCP. What every packet touches comes first.
     CSession* session
-    int fd
-    int side
+    uint8_t side
     bint rtcp
-    bint has_signalled
     bint has_latched
-    bint has_previous
-    endpoint_t signalled
+    bint unsettled  # its sockets are to be looked after: it was latched, or a receive has ended; the worker's alone
     endpoint_t latched
+    Sock direct  # connected to whom the path is latched to; RTP alone
+    Sock open  # takes packets from anywhere
+    bint has_signalled
+    bint has_previous
+    bint listed
+    Path* next  # in the worker's list of unsettled ones
+    endpoint_t signalled
     endpoint_t previous  # the source it was latched to before signalling moved it
     uint64_t previous_until
 
 
 cdef struct Leg:
-    Path paths[2]  # RTP, RTCP
+    # What every packet touches comes first.
+    Ring* ring
+    uint64_t record_at  # the address of the next record, read without the lock to fetch it ahead: a hint, no pointer
     bint sending  # False: on hold, or never signalled
     int family
-    Ring* ring
     uint64_t capture_types[2]
-    uint64_t received, received_bytes, dropped_source, dropped_malformed, dropped_no_target
-    uint64_t captured, captured_bytes, ring_lost, rtcp_received
-    uint64_t last_packet_ns
+    uint64_t received, received_bytes, last_packet_ns, captured, captured_bytes
+    Stream stream
+    Path paths[2]  # RTP, RTCP
+    uint64_t dropped_source, dropped_malformed, dropped_no_target, ring_lost, rtcp_received
+    Reported reported
+    SenderReports sender_reports
+    uint32_t clocks[128]  # by payload type, in Hz; 0 for what is no audio
 
 
 cdef struct Sent:
@@ -100,34 +122,36 @@ cdef struct Sent:
 
 
 cdef struct CSession:
-    pthread_mutex_t lock  # guards legs, closed and capture_start, but for what never changes: fd, side, session
-    Leg legs[2]
-    Sent sent[2]
+    pthread_mutex_t lock  # guards legs, closed and capture_start, but for what never changes, and what is the worker's
     bint closed
     uint64_t capture_start
+    Sent sent[2]
+    Leg legs[2]
     uint64_t guard_ns
     Worker* worker
-    CSession* next  # in the worker's list of retired sessions
+    int armed  # receives under way; the worker's alone, as is the next
+    bint retiring
+    CSession* next  # in the worker's `retired`, `dying` or `dead`
+    CSession* next_arrived
 
 
 cdef struct Worker:
     pthread_t thread
-    pthread_mutex_t lock  # guards `retired`
+    pthread_mutex_t lock  # guards `arrived` and `retired`
+    CSession* arrived
     CSession* retired
+    CSession* dying  # its last receive ended in this round
+    CSession* dead  # no completion speaks of it any more
+    Path* unsettled
+    uring_t* ring  # NULL: on epoll
     int epoll, wake
-    int stop
+    int stop, ready
     int sessions  # under the GIL
+    int live
     uint8_t* buffer  # the datagram at hand
-    uint64_t pause
+    uint64_t pause, woken
+    unsigned int gather
     uint64_t wakeups, events
-
-
-cdef inline uint32_t be32(const uint8_t* at) noexcept nogil:
-    return (<uint32_t> at[0] << 24) | (<uint32_t> at[1] << 16) | (<uint32_t> at[2] << 8) | at[3]
-
-
-cdef inline uint16_t be16(const uint8_t* at) noexcept nogil:
-    return (<uint16_t> at[0] << 8) | at[1]
 
 
 cdef inline bint parse_rtp(const uint8_t* data, size_t size, Packet* packet) noexcept nogil:
@@ -164,6 +188,7 @@ cdef inline bint valid_rtcp(const uint8_t* data, size_t size) noexcept nogil:
 
 
 cdef inline void latch(Path* path, const endpoint_t* source) noexcept nogil:
+    path.unsettled = not path.rtcp
     path.latched = source[0]
     path.has_latched = True
     path.has_previous = False
@@ -215,6 +240,7 @@ cdef inline void capture(CSession* session, Leg* leg, const Packet* packet, uint
     memcpy(at + RECORD_ROOM, packet.payload, packet.length)
     memset(at + RECORD_ROOM + packet.length, 0, room - RECORD_ROOM - packet.length)
     ring.used += room
+    counter_set(&leg.record_at, <uint64_t> (at + room))
     leg.captured += 1
     leg.captured_bytes += packet.length
 
@@ -242,10 +268,14 @@ cdef inline Verdict decide(
         return SOURCE
     if path.rtcp:
         leg.rtcp_received += 1
+        read_rtcp(&leg.sender_reports, &leg.reported, &other.stream, &other.sender_reports, data, size, now)
     else:
         leg.received += 1
         leg.received_bytes += size
         leg.last_packet_ns = now
+        if packet.payload_type != leg.stream.payload_type:
+            leg.stream.payload_type, leg.stream.rate = packet.payload_type, leg.clocks[packet.payload_type]
+        follow(&leg.stream, packet.ssrc, packet.sequence, packet.timestamp, now)
         capture(session, leg, &packet, now)
     if not other.sending:
         if not path.rtcp:
@@ -263,6 +293,12 @@ cdef inline Verdict handle(
     verdict = decide(path, source, data, size, now, target)
     pthread_mutex_unlock(&path.session.lock)
     return verdict
+
+
+cdef inline void init_sock(Sock* sock, Path* path, int fd) noexcept nogil:
+    sock.path = path
+    sock.fd = fd
+    sock.armed = False
 
 
 cdef inline void rearm(Path* path, const endpoint_t* signalled, uint64_t until) noexcept nogil:

@@ -1,10 +1,15 @@
-"""The relay's worker: epoll, receive, decide, send; and the burial of sessions that are closed."""
+"""What the relay's workers have in common, whichever way they wait (relay_epoll.pxd, relay_uring.pxd): receiving and
+sending one datagram, the connected socket of a latched path, and how sessions come and go."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from media.relay_os cimport *
+from media.relay_ring cimport *
 from media.relay_session cimport *
+
+cdef enum:
+    MOST_AT_ONCE = 4096  # datagrams read in a row from one socket
 
 
 cdef inline void count_sent(Path* path, bint sent) noexcept nogil:
@@ -17,106 +22,143 @@ cdef inline void count_sent(Path* path, bint sent) noexcept nogil:
         counter_add(&counters.forwarded, 1)
 
 
-cdef inline void serve(Path* path, uint8_t* buffer, uint64_t now) noexcept nogil:
-    # One datagram that epoll says is there. Errors of recvfrom (an ICMP answer to an earlier packet) are of no use here.
+cdef inline Path* out_of(Path* path) noexcept nogil:
+    # The port that packets which came in on `path` leave by.
+    return &path.session.legs[1 - path.side].paths[path.rtcp]
+
+
+cdef inline bint is_direct(const Path* out, const endpoint_t* target) noexcept nogil:
+    return out.direct.fd >= 0 and same_endpoint(target, &out.direct.peer)
+
+
+cdef inline void send_now(Path* path, const uint8_t* data, ssize_t size, const endpoint_t* target) noexcept nogil:
+    cdef Path* out = out_of(path)
+    cdef ssize_t sent
+    if is_direct(out, target):
+        sent = send(out.direct.fd, data, size, MSG_DONTWAIT)
+    else:
+        sent = sendto(out.open.fd, data, size, MSG_DONTWAIT, <sockaddr*> target, endpoint_size(target))
+    count_sent(path, sent == size)
+
+
+cdef inline void note_unsettled(Worker* worker, Path* path) noexcept nogil:
+    if path.unsettled and not path.listed:
+        path.listed = True
+        path.next = worker.unsettled
+        worker.unsettled = path
+
+
+cdef inline bint serve(Worker* worker, Sock* sock, uint64_t now) noexcept nogil:
+    # Take one datagram and send it on; False when there was none. Errors of recvfrom (an ICMP answer to an earlier
+    # packet) are of no use here.
     cdef endpoint_t source, target
     cdef socklen_t length = sizeof(endpoint_t)
-    cdef ssize_t size = recvfrom(path.fd, buffer, PACKET_ROOM, MSG_DONTWAIT, <sockaddr*> &source, &length)
-    cdef int fd
+    cdef Path* path = sock.path
+    cdef ssize_t size = recvfrom(
+        sock.fd, worker.buffer, PACKET_ROOM, MSG_DONTWAIT | MSG_TRUNC, <sockaddr*> &source, &length
+    )
     if size < 0:
-        return
-    if handle(path, &source, buffer, <size_t> size, now, &target) != FORWARD:
-        return
-    fd = path.session.legs[1 - path.side].paths[path.rtcp].fd
-    count_sent(path, sendto(fd, buffer, size, MSG_DONTWAIT, <sockaddr*> &target, endpoint_size(&target)) == size)
+        return False
+    if size > PACKET_ROOM:
+        size = 0  # malformed
+    if handle(path, &source, worker.buffer, <size_t> size, now, &target) == FORWARD:
+        send_now(path, worker.buffer, size, &target)
+    note_unsettled(worker, path)
+    return True
 
 
-cdef inline void bury(CSession* session, int epoll) noexcept nogil:
+cdef inline bint wants_direct(Path* path, endpoint_t* peer) noexcept nogil:
+    # Whether a connected socket to another than the present one's peer is due.
+    cdef bint wanted
+    pthread_mutex_lock(&path.session.lock)
+    wanted = path.has_latched and not path.session.closed and not path.rtcp
+    peer[0] = path.latched
+    pthread_mutex_unlock(&path.session.lock)
+    return wanted and not (path.direct.fd >= 0 and same_endpoint(peer, &path.direct.peer))
+
+
+cdef inline void close_sock(Worker* worker, Sock* sock) noexcept nogil:
+    # `worker` NULL: of a session that never had one.
+    if sock.fd < 0:
+        return
+    if worker != NULL and worker.ring != NULL:
+        uring_file(worker.ring, sock.fd, False)
+    elif worker != NULL:
+        epoll_ctl(worker.epoll, EPOLL_CTL_DEL, sock.fd, NULL)
+    close(sock.fd)
+    sock.fd = -1
+
+
+cdef inline bint open_direct(Worker* worker, Path* path, const endpoint_t* peer) noexcept nogil:
+    # What came before keeps its place before what the new socket gets. False: packets go on by the open one.
+    cdef uint64_t now = monotonic_ns()
+    cdef int count = 0
+    close_sock(worker, &path.direct)
+    path.direct.fd = connected_twin(path.open.fd, peer)
+    if path.direct.fd < 0:
+        return False
+    path.direct.peer = peer[0]
+    while count < MOST_AT_ONCE and serve(worker, &path.open, now):
+        count += 1
+    return True
+
+
+cdef inline void bury(CSession* session) noexcept nogil:
     # Nothing refers to the session any more: give back its sockets and its memory.
-    cdef int side, kind, fd
+    cdef int side, kind
     for side in range(2):
         for kind in range(2):
-            fd = session.legs[side].paths[kind].fd
-            if fd >= 0:
-                epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL)
-                close(fd)
+            close_sock(session.worker, &session.legs[side].paths[kind].open)
+            close_sock(session.worker, &session.legs[side].paths[kind].direct)
     pthread_mutex_destroy(&session.lock)
     free(session)
 
 
-cdef inline void bury_retired(Worker* worker) noexcept nogil:
-    cdef CSession* session
+cdef inline void bury_all(CSession* session) noexcept nogil:
     cdef CSession* following
-    pthread_mutex_lock(&worker.lock)
-    session = worker.retired
-    worker.retired = NULL
-    pthread_mutex_unlock(&worker.lock)
     while session != NULL:
         following = session.next
-        bury(session, worker.epoll)
+        bury(session)
         session = following
 
 
-cdef inline void serve_batch(Worker* worker, epoll_event* events, int count) noexcept nogil:
-    cdef uint64_t now = monotonic_ns()
-    cdef uint64_t woken
-    cdef int i
-    for i in range(count):
-        if events[i].data.ptr != NULL:
-            serve(<Path*> events[i].data.ptr, worker.buffer, now)
-        else:
-            read(worker.wake, &woken, sizeof(woken))
-    counter_add(&worker.events, count)
+cdef inline CSession* take_list(Worker* worker, CSession** which) noexcept nogil:
+    cdef CSession* taken
+    pthread_mutex_lock(&worker.lock)
+    taken = which[0]
+    which[0] = NULL
+    pthread_mutex_unlock(&worker.lock)
+    return taken
 
 
-cdef inline void* run(void* argument) noexcept nogil:
-    # epoll is level-triggered and one datagram is read per event, so no recvfrom is spent on an empty socket. When
-    # nothing is left, and batches follow each other closely, a pause lets the next one grow: one wakeup for many
-    # packets, and none of the senders has to wake this thread.
-    cdef Worker* worker = <Worker*> argument
-    cdef epoll_event events[BATCH]
-    cdef uint64_t woken_at, woken_before = 0
-    cdef int count
-    while not flag_get(&worker.stop):
-        count = epoll_wait(worker.epoll, events, BATCH, -1)
-        woken_at = monotonic_ns()
-        counter_add(&worker.wakeups, 1)
-        while count > 0:
-            serve_batch(worker, events, count)
-            bury_retired(worker)
-            count = epoll_wait(worker.epoll, events, BATCH, 0) if not flag_get(&worker.stop) else 0
-        if worker.pause and woken_at - woken_before < 2 * worker.pause:
-            pause_ns(worker.pause)
-        woken_before = woken_at
-    bury_retired(worker)
-    return NULL
-
-
-cdef inline void retire(CSession* session) noexcept:
-    # Hands the session to its worker, which buries it once its present batch is done.
-    cdef Worker* worker = session.worker
+cdef inline void wake(Worker* worker) noexcept nogil:
     cdef uint64_t one = 1
-    worker.sessions -= 1
+    write(worker.wake, &one, sizeof(one))
+
+
+cdef inline void introduce(CSession* session) noexcept nogil:
+    # To its worker, which looks between two batches; so it is with retiring.
+    cdef Worker* worker = session.worker
+    pthread_mutex_lock(&worker.lock)
+    session.next_arrived = worker.arrived
+    worker.arrived = session
+    pthread_mutex_unlock(&worker.lock)
+    wake(worker)
+
+
+cdef inline void retire(CSession* session) noexcept nogil:
+    cdef Worker* worker = session.worker
     pthread_mutex_lock(&worker.lock)
     session.next = worker.retired
     worker.retired = session
     pthread_mutex_unlock(&worker.lock)
-    write(worker.wake, &one, sizeof(one))
-
-
-cdef inline bint watch(CSession* session) noexcept:
-    cdef epoll_event event
-    cdef int side, kind
-    event.events = EPOLLIN
-    for side in range(2):
-        for kind in range(2):
-            event.data.ptr = &session.legs[side].paths[kind]
-            if epoll_ctl(session.worker.epoll, EPOLL_CTL_ADD, session.legs[side].paths[kind].fd, &event) != 0:
-                return False
-    return True
+    wake(worker)
 
 
 cdef inline void close_worker(Worker* worker) noexcept nogil:
+    if worker.ring != NULL:
+        uring_close(worker.ring)
+        free(worker.ring)
     if worker.epoll >= 0:
         close(worker.epoll)
     if worker.wake >= 0:
@@ -126,8 +168,7 @@ cdef inline void close_worker(Worker* worker) noexcept nogil:
 
 
 cdef inline void stop_worker(Worker* worker) noexcept nogil:
-    cdef uint64_t one = 1
     flag_set(&worker.stop, 1)
-    write(worker.wake, &one, sizeof(one))
+    wake(worker)
     pthread_join(worker.thread, NULL)
     close_worker(worker)

@@ -37,8 +37,8 @@ fi
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 extras=$(echo "$*" | tr ' ' ',')
 stamp=".venv/.installed-${extras:-base}"
-if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ media/relay.pyx -nt "$stamp" ] ||
-    [ media/records.pyx -nt "$stamp" ]; then
+if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml media -maxdepth 1 \( -name '*.toml' -o -name '*.p[yx][xd]' -o -name '*.h' \) -newer "$stamp")" ]; then
+    rm -f media/relay.c media/records.c # what they include is not looked at when it is decided whether to make them anew
     # its warnings are about the packaging tools' own future
     PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}"
     touch "$stamp"

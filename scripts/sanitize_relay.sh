@@ -27,11 +27,11 @@ include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 for name in relay records; do
     "$python" -m cython -3 "media/$name.pyx" -o "$work/$name.c"
     "$cc" -shared -fPIC -O1 -g -pthread -fno-omit-frame-pointer -fsanitize=$sanitizers -fno-sanitize-recover=undefined \
-        -I"$include" "$work/$name.c" -o "$work/media/$name$suffix"
+        -I"$include" -Imedia "$work/$name.c" -o "$work/media/$name$suffix"
 done
 preload=$("$cc" -print-file-name=$library)
 # The interpreter is not built for leak checks; the tests count descriptors and rings themselves.
-ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
+ASAN_OPTIONS=detect_leaks=0:abort_on_error=0:quarantine_size_mb=4:thread_local_quarantine_size_kb=64 UBSAN_OPTIONS=print_stacktrace=1 \
 TSAN_OPTIONS="halt_on_error=1 report_signal_unsafe=0" \
 PYTHONPATH="$work" PYTHONDONTWRITEBYTECODE=1 PYTHONMALLOC=malloc LD_PRELOAD="$preload" \
     "$python" -P -m pytest --capture=sys -p no:cacheprovider -o pythonpath="$work" \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 from pathlib import Path
 
@@ -36,10 +37,24 @@ def serve(config: ConfigOption = None) -> None:
     uvloop.run(_serve(settings, config))
 
 
+DESCRIPTORS_PER_CALL = 8
+"""Six sockets (RTP, RTCP and a connected RTP socket for each leg), a recording, and one to spare."""
+
+
+def raise_descriptor_limit(calls: int) -> int:
+    """Let this process open as many files as it may; how many calls that is enough for, at most ``calls``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard or soft == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return calls if hard == resource.RLIM_INFINITY else min(calls, max(0, hard - 256) // DESCRIPTORS_PER_CALL)
+
+
 async def _serve(settings: Settings, config: Path | None) -> None:
     from gateway.app import Gateway, StartError
 
     log = structlog.get_logger("gateway")
+    if (enough_for := raise_descriptor_limit(settings.sip.max_calls)) < settings.sip.max_calls:
+        log.warning("the limit of open files (ulimit -Hn) is too low for sip.max_calls", enough_for=enough_for)
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
