@@ -173,6 +173,8 @@ cdef class Session:
         pthread_mutex_lock(&self._session.lock)
         self._session.capture_start = start_ns
         leg.ring = ring
+        counter_set(&leg.ring_at, <uint64_t> ring)
+        counter_set(&leg.record_at, <uint64_t> ring.buffers[0])
         pthread_mutex_unlock(&self._session.lock)
         return True
 
@@ -234,27 +236,31 @@ cdef class Session:
             pthread_mutex_unlock(&self._session.lock)
 
     cdef dict _leg_stats(self, int side):
-        cdef Leg leg
-        cdef Path* rtp = &leg.paths[0]
+        cdef Path* rtp = &self._session.legs[side].paths[0]
         cdef Sent* sent = &self._session.sent[side]
+        cdef Counts counts
+        cdef endpoint_t far_end
+        cdef bint known
         pthread_mutex_lock(&self._session.lock)
-        leg = self._session.legs[side]
+        counts = self._session.legs[side].counts
+        known = rtp.has_signalled
+        far_end = rtp.latched if rtp.has_latched else rtp.signalled
         pthread_mutex_unlock(&self._session.lock)
         return {
-            "received": leg.received,
-            "received_bytes": leg.received_bytes,
+            "received": counts.received,
+            "received_bytes": counts.received_bytes,
             "forwarded": counter_get(&sent.forwarded),
-            "dropped_source": leg.dropped_source,
-            "dropped_malformed": leg.dropped_malformed,
-            "dropped_no_target": leg.dropped_no_target,
-            "captured": leg.captured,
-            "captured_bytes": leg.captured_bytes,
-            "ring_lost": leg.ring_lost,
-            "rtcp_received": leg.rtcp_received,
+            "dropped_source": counts.dropped_source,
+            "dropped_malformed": counts.dropped_malformed,
+            "dropped_no_target": counts.dropped_no_target,
+            "captured": counts.captured,
+            "captured_bytes": counts.captured_bytes,
+            "ring_lost": counts.ring_lost,
+            "rtcp_received": counts.rtcp_received,
             "rtcp_forwarded": counter_get(&sent.rtcp_forwarded),
             "send_failed": counter_get(&sent.failed),
-            "last_packet_ns": leg.last_packet_ns,
-            "far_end": _address(&rtp.latched if rtp.has_latched else &rtp.signalled) if rtp.has_signalled else None,
+            "last_packet_ns": counts.last_packet_ns,
+            "far_end": _address(&far_end) if known else None,
         }
 
     cdef dict _leg_quality(self, int side):

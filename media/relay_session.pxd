@@ -100,17 +100,21 @@ cdef struct Path:
     uint64_t previous_until
 
 
+cdef struct Counts:
+    uint64_t received, received_bytes, last_packet_ns, captured, captured_bytes
+    uint64_t dropped_source, dropped_malformed, dropped_no_target, ring_lost, rtcp_received
+
+
 cdef struct Leg:
     # What every packet touches comes first.
     Ring* ring
-    uint64_t record_at  # the address of the next record, read without the lock to fetch it ahead: a hint, no pointer
+    uint64_t ring_at, record_at  # addresses of the ring and its next record, read without the lock to fetch them ahead
     bint sending  # False: on hold, or never signalled
     int family
     uint64_t capture_types[2]
-    uint64_t received, received_bytes, last_packet_ns, captured, captured_bytes
+    Counts counts
     Stream stream
     Path paths[2]  # RTP, RTCP
-    uint64_t dropped_source, dropped_malformed, dropped_no_target, ring_lost, rtcp_received
     Reported reported
     SenderReports sender_reports
     uint32_t clocks[128]  # by payload type, in Hz; 0 for what is no audio
@@ -225,7 +229,7 @@ cdef inline void capture(CSession* session, Leg* leg, const Packet* packet, uint
         return
     room = (RECORD_ROOM + packet.length + 7) & ~(<size_t> 7)
     if ring.used + room > ring.capacity:
-        leg.ring_lost += 1
+        leg.counts.ring_lost += 1
         return
     header.arrival_ns = now if now > session.capture_start else session.capture_start
     header.timestamp = packet.timestamp
@@ -241,8 +245,8 @@ cdef inline void capture(CSession* session, Leg* leg, const Packet* packet, uint
     memset(at + RECORD_ROOM + packet.length, 0, room - RECORD_ROOM - packet.length)
     ring.used += room
     counter_set(&leg.record_at, <uint64_t> (at + room))
-    leg.captured += 1
-    leg.captured_bytes += packet.length
+    leg.counts.captured += 1
+    leg.counts.captured_bytes += packet.length
 
 
 cdef inline Verdict decide(
@@ -258,28 +262,28 @@ cdef inline Verdict decide(
     if session.closed:
         return CLOSED
     if path.has_latched and not same_endpoint(source, &path.latched):
-        leg.dropped_source += 1
+        leg.counts.dropped_source += 1
         return SOURCE
     if not (valid_rtcp(data, size) if path.rtcp else parse_rtp(data, size, &packet)):
-        leg.dropped_malformed += 1
+        leg.counts.dropped_malformed += 1
         return MALFORMED
     if not admit(path, source, now):
-        leg.dropped_source += 1
+        leg.counts.dropped_source += 1
         return SOURCE
     if path.rtcp:
-        leg.rtcp_received += 1
+        leg.counts.rtcp_received += 1
         read_rtcp(&leg.sender_reports, &leg.reported, &other.stream, &other.sender_reports, data, size, now)
     else:
-        leg.received += 1
-        leg.received_bytes += size
-        leg.last_packet_ns = now
+        leg.counts.received += 1
+        leg.counts.received_bytes += size
+        leg.counts.last_packet_ns = now
         if packet.payload_type != leg.stream.payload_type:
             leg.stream.payload_type, leg.stream.rate = packet.payload_type, leg.clocks[packet.payload_type]
         follow(&leg.stream, packet.ssrc, packet.sequence, packet.timestamp, now)
         capture(session, leg, &packet, now)
     if not other.sending:
         if not path.rtcp:
-            leg.dropped_no_target += 1
+            leg.counts.dropped_no_target += 1
         return NO_TARGET
     target[0] = out.latched if out.has_latched else out.signalled
     return FORWARD
