@@ -31,6 +31,7 @@ from gateway.web.app import make_app
 from gateway.web.context import Web
 from gateway.web.server import WebServer
 from media.native import NativeMediaEngine
+from media.quality import SessionQuality
 from media.recorder import Recorder
 from media.recovery import recover
 
@@ -63,6 +64,14 @@ class Telemetry:
 
     def recorded(self, outcome: str) -> None:
         self._metrics.recordings.labels(outcome).inc()
+
+    def quality(self, quality: SessionQuality) -> None:
+        for side, leg in (("agent", quality.agent), ("prospect", quality.prospect)):
+            self._metrics.observe_stream(side, "received", leg.received)
+            if leg.sent is not None:
+                self._metrics.observe_stream(side, "sent", leg.sent)
+            if leg.round_trip_ms is not None:
+                self._metrics.round_trip.labels(side).observe(leg.round_trip_ms / 1000)
 
     def malformed(self, flow: Flow, error: SipError) -> None:
         self._metrics.malformed.inc()

@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from media.quality import StreamQuality
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -47,7 +49,34 @@ class Metrics:
         self.engine_errors = Counter(
             "twoparty_engine_errors", "Calls not recorded because deciding failed", registry=self.registry
         )
+        labels = ["leg", "direction"]
+        self.mos = Histogram(
+            "twoparty_stream_mos", "MOS by the E-model (G.107), a call's streams each once", labels,
+            buckets=(1.5, 2, 2.5, 3, 3.25, 3.5, 3.75, 4, 4.25, 4.5), registry=self.registry,
+        )  # fmt: skip
+        self.loss = Histogram(
+            "twoparty_stream_loss_ratio", "Packets lost of those expected", labels,
+            buckets=(0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5), registry=self.registry,
+        )  # fmt: skip
+        self.jitter = Histogram(
+            "twoparty_stream_jitter_seconds", "Interarrival jitter (RFC 3550)", labels,
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5), registry=self.registry,
+        )  # fmt: skip
+        self.round_trip = Histogram(
+            "twoparty_round_trip_seconds", "Between the gateway and a leg's far end, by RTCP", ["leg"],
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2), registry=self.registry,
+        )  # fmt: skip
         self.setup_seconds = Histogram("twoparty_call_setup_seconds", "INVITE in to INVITE out", registry=self.registry)
+
+    def observe_stream(self, leg: str, direction: str, stream: StreamQuality) -> None:
+        """One direction of one leg of a call that has ended."""
+        if not stream.packets:
+            return
+        self.loss.labels(leg, direction).observe(stream.loss_percent / 100)
+        if stream.jitter_ms is not None:
+            self.jitter.labels(leg, direction).observe(stream.jitter_ms / 1000)
+        if stream.mos is not None:
+            self.mos.labels(leg, direction).observe(stream.mos)
 
     def serve(self, host: str, port: int) -> None:
         """Serve ``/metrics`` from a thread. Raises OSError."""

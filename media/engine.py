@@ -15,7 +15,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from media.quality import SessionQuality
 
 
 class CaptureMode(StrEnum):
@@ -125,6 +128,8 @@ class LegStats:
 class SessionStats:
     agent: LegStats
     prospect: LegStats
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    """``SessionQuality.as_dict`` of ``media.quality``, once the session is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +195,9 @@ class MediaSession(Protocol):
 
     def stats(self) -> SessionStats:
         """The counters now."""
+
+    def quality(self) -> SessionQuality:
+        """Loss, jitter, round trip and MOS of both legs until now; the last ones once the session is closed."""
 
     def close(self, termination: Mapping[str, Any]) -> Future[RecordingResult | None]:
         """Stop relaying, give the ports back (after a quarantine), finish the recording.

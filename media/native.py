@@ -13,6 +13,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -30,6 +31,7 @@ from media.engine import (
     Side,
 )
 from media.ports import PortPair, PortPool
+from media.quality import SessionQuality, session_quality
 from media.relay import Relay
 from media.relay import Session as RelaySession
 
@@ -187,7 +189,9 @@ class NativeMediaSession:
         if self._finished is not None:
             return
         self._codecs[side] = dict(codecs)
-        self._relay.set_capture_types(side, [pt for pt, codec in codecs.items() if codec.name not in EVENT_FORMATS])
+        audio = {pt: codec.clock_rate for pt, codec in codecs.items() if codec.name not in EVENT_FORMATS}
+        self._relay.set_capture_types(side, audio)
+        self._relay.set_clock_rates(side, audio)
         self._tell_codecs(side, time.monotonic_ns())
 
     def _tell_codecs(self, side: Side, at_ns: int) -> None:
@@ -233,6 +237,11 @@ class NativeMediaSession:
     def stats(self) -> SessionStats:
         return self._source.stats()
 
+    def quality(self) -> SessionQuality:
+        return session_quality(
+            self._relay.quality(), (self._codecs.get(Side.AGENT, {}), self._codecs.get(Side.PROSPECT, {}))
+        )
+
     def close(self, termination: Mapping[str, Any]) -> Future[RecordingResult | None]:
         if self._finished is None:
             end_ns = time.monotonic_ns()
@@ -246,7 +255,7 @@ class NativeMediaSession:
     def _finish(
         self, end_ns: int, termination: Mapping[str, Any], remaining: dict[Side, bytes]
     ) -> Future[RecordingResult | None]:
-        stats = self.stats()
+        stats = replace(self.stats(), quality=self.quality().as_dict())
         finished = self._tell(lambda recording: recording.finish(end_ns, termination, remaining, stats))
         if finished is not None:
             return cast("Future[RecordingResult | None]", finished)

@@ -276,14 +276,14 @@ class Recording:
             "termination": dict(termination),
             "audio": self._audio(audio),
             "legs": {
-                side.name.lower(): self._leg(side, counters)
+                side.name.lower(): self._leg(side, counters, stats.quality.get(side.name.lower(), {}))
                 for side, counters in ((Side.AGENT, stats.agent), (Side.PROSPECT, stats.prospect))
             },
             "events": self._events,
             "problems": self._problems,
         }
 
-    def _leg(self, side: Side, counters: LegStats) -> dict[str, Any]:
+    def _leg(self, side: Side, counters: LegStats, quality: Mapping[str, Any]) -> dict[str, Any]:
         """One leg's share of the manifest. ``gaps`` are sample ranges without audio of it."""
         leg = self._legs.get(side)
         about: dict[str, Any] = {
@@ -294,6 +294,7 @@ class Recording:
             "dropped_source": counters.dropped_source,
             "captured": counters.captured,
             "ring_lost": counters.ring_lost,
+            "quality": dict(quality),
         }
         if leg is None:
             return about

@@ -23,6 +23,7 @@ class LegCounters(TypedDict):
     far_end: tuple[str, int] | None
 
 class LegQualityCounts(TypedDict):
+    payload_type: int
     expected: int
     lost: int
     jitter_ms: float | None

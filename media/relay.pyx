@@ -275,17 +275,18 @@ cdef class Session:
         clock = stream.clock
         expected = stream.expected_before + (stream.cycles + stream.highest - stream.first + 1 if stream.begun else 0)
         return {
+            "payload_type": stream.payload_type,
             "expected": expected,
             "lost": max(0, expected - <int64_t> (stream.came_before + stream.came)),
-            "jitter_ms": stream.jitter / 16 * 1000 / clock if clock else None,
-            "jitter_most_ms": stream.jitter_most / 16 * 1000 / clock if clock else None,
-            "longest_gap_ms": stream.longest_gap_ns / 1e6,
+            "jitter_ms": <double> stream.jitter / 16 * 1000 / clock if clock else None,
+            "jitter_most_ms": <double> stream.jitter_most / 16 * 1000 / clock if clock else None,
+            "longest_gap_ms": <double> stream.longest_gap_ns / 1e6,
             "reports": reported.reports,
             "reported_lost": max(0, reported.lost),
-            "reported_fraction_most": reported.fraction_most / 256,
-            "reported_jitter_ms": reported.jitter * 1000 / other_clock if reported.reports and other_clock else None,
-            "round_trip_ms": reported.trip_sum_ns / reported.trips / 1e6 if reported.trips else None,
-            "round_trip_most_ms": reported.trip_most_ns / 1e6 if reported.trips else None,
+            "reported_fraction_most": reported.fraction_most / 256.0,
+            "reported_jitter_ms": reported.jitter * 1000.0 / other_clock if reported.reports and other_clock else None,
+            "round_trip_ms": <double> reported.trip_sum_ns / reported.trips / 1e6 if reported.trips else None,
+            "round_trip_most_ms": <double> reported.trip_most_ns / 1e6 if reported.trips else None,
         }
 
     def quality(self):

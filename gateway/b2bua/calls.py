@@ -36,6 +36,7 @@ from gateway.store.errors import StoreError, UnreadablePolicy
 from gateway.store.records import CallEnded, CallStarted, RecordingStored
 from gateway.store.store import Store
 from media.engine import CaptureMode, MediaEngine, MediaError, RecordingRequest, RecordingResult, Side
+from media.quality import SessionQuality
 
 log = structlog.get_logger("calls")
 
@@ -50,6 +51,7 @@ class CallMetrics(Protocol):
     def call_ended(self, termination: Termination) -> None: ...
     def decided(self, mode: str, reason: str) -> None: ...
     def recorded(self, outcome: str) -> None: ...
+    def quality(self, quality: SessionQuality) -> None: ...
     def malformed(self, flow: Flow, error: SipError) -> None: ...
     def exception(self, error: Exception) -> None: ...
 
@@ -329,11 +331,19 @@ class CallTable:
                 ended_by=str(termination.ended_by),
                 detail=termination.detail,
                 trunk=call.trunk_name,
+                quality=self._quality(call) if answered_at is not None else None,
             )
         )
         if call.bridge is not None:
             self._close_media(call.bridge, termination)
         self._forget(plan.call_id)
+
+    def _quality(self, call: Call) -> dict[str, Any] | None:
+        if call.bridge is None:
+            return None
+        quality = call.bridge.media.quality()
+        self._metrics.quality(quality)
+        return quality.as_dict()
 
     def _forget(self, call_id: str) -> None:
         self.calls.pop(call_id, None)

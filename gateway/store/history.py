@@ -49,6 +49,8 @@ class CallRow:
     trunk: str | None
     mode: str | None
     reason: str | None
+    quality: dict[str, Any] | None
+    """Loss, jitter, round trip and MOS by leg and direction; None for a call that was not answered."""
     outcome: str | None = None
     path: str | None = None
 
@@ -167,7 +169,7 @@ _CALL = (
     calls.c.call_id,
     calls.c.organization,
     users.c.username,
-    *(calls.c[name] for name in CallRow.__slots__[3:17]),
+    *(calls.c[name] for name in CallRow.__slots__[3:18]),
 )
 _RECORDING = (
     recordings.c.id,

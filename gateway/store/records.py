@@ -91,6 +91,8 @@ class CallEnded:
     """``agent``, ``prospect`` or ``gateway``."""
     detail: str = ""
     trunk: str | None = None
+    quality: Mapping[str, Any] | None = None
+    """Loss, jitter, round trip and MOS by leg and direction (``media.quality.SessionQuality.as_dict``)."""
 
 
 @dataclass(frozen=True, slots=True)

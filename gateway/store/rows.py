@@ -27,7 +27,16 @@ _ENDED = (
     .values(
         {
             name: bindparam(name)
-            for name in ("ended_at", "answered_at", "termination", "sip_status", "ended_by", "detail", "trunk")
+            for name in (
+                "ended_at",
+                "answered_at",
+                "termination",
+                "sip_status",
+                "ended_by",
+                "detail",
+                "trunk",
+                "quality",
+            )
         }
     )
 )
@@ -114,6 +123,7 @@ def _end(record: CallEnded) -> _Row:
         "ended_by": record.ended_by,
         "detail": record.detail,
         "trunk": record.trunk,
+        "quality": dict(record.quality) if record.quality is not None else None,
     }
 
 

@@ -228,6 +228,7 @@ calls = Table(
     Column("trunk", Text),
     Column("mode", String(16)),
     Column("reason", String(40)),
+    Column("quality", JSON(none_as_null=True)),
     Index(None, "started_at", "call_id"),
     Index(None, "organization", "started_at", "call_id"),
     Index(None, "user_id", "started_at", "call_id"),

@@ -25,6 +25,7 @@ from gateway.sip.flow import Flow
 from gateway.sip.user_agent import UserAgent
 from gateway.store.records import Agent, CallEnded, DecisionMade, SipCredential
 from gateway.transport.endpoint import SipTransport
+from media.quality import SessionQuality
 from scripts.phone import Phone, PhoneCall
 from tests.support.fakes import FakeMedia, FakeMediaSession, FakeStore
 
@@ -65,6 +66,7 @@ class Counting:
     def decided(self, mode: str, reason: str) -> None: ...
 
     def recorded(self, outcome: str) -> None: ...
+    def quality(self, quality: SessionQuality) -> None: ...
 
     def malformed(self, flow: Flow, error: SipError) -> None:
         self.malformed_count += 1

@@ -20,6 +20,7 @@ from media.engine import (
     SessionStats,
     Side,
 )
+from media.quality import LegQuality, SessionQuality, StreamQuality
 
 
 class FakeMediaSession:
@@ -69,6 +70,10 @@ class FakeMediaSession:
 
     def stats(self) -> SessionStats:
         return SessionStats(LegStats(received=self.counts[Side.AGENT]), LegStats(received=self.counts[Side.PROSPECT]))
+
+    def quality(self) -> SessionQuality:
+        nothing = LegQuality(StreamQuality(0, 0, 0.0, None, None, None, None), None, None, None)
+        return SessionQuality(nothing, nothing)
 
     def close(self, termination: Mapping[str, Any]) -> Future[RecordingResult | None]:
         self.closed = termination

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from gateway.store.errors import SchemaTooNew
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that this program needs: of a database that has it nothing more is asked, and alembic isn't loaded."""
 
 

@@ -138,4 +138,5 @@ def _events(manifest: dict[str, Any]) -> list[str]:
         for event in manifest.get("events", [])
         if event.get("event") == "narrow"
     ]
+    lines += words.quality(manifest.get("legs") or {})
     return lines + [f"Missing: {problem}." for problem in manifest.get("problems", [])]

@@ -100,6 +100,22 @@ def when(time: datetime | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC") if time is not None else "-"
 
 
+def quality(legs: dict[str, Any]) -> list[str]:
+    """A line for each leg of a manifest's ``legs``: how good what came from it was."""
+    lines = []
+    for name, leg in legs.items():
+        stream = (leg.get("quality") or {}).get("received") or {}
+        if not stream.get("packets"):
+            continue
+        parts = [f"{stream['loss_percent']:g} % lost"]
+        if stream.get("jitter_ms") is not None:
+            parts.append(f"jitter {stream['jitter_ms']:.1f} ms")
+        if stream.get("mos") is not None:
+            parts.insert(0, f"MOS {stream['mos']:.1f}")
+        lines.append(f"Audio from the {name}: {', '.join(parts)}.")
+    return lines
+
+
 def duration(seconds: float | None) -> str:
     """``m:ss``."""
     return "-" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

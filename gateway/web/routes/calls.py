@@ -58,6 +58,9 @@ class CallView(BaseModel):
     trunk: str | None
     mode: str | None
     reason: str | None
+    quality: dict[str, Any] | None = Field(
+        description="Loss, jitter, round trip and MOS (ITU-T G.107) by leg and direction; null: not answered"
+    )
     outcome: str | None = Field(description="Of the recording")
 
 
