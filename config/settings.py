@@ -116,6 +116,7 @@ class Recording(_Section):
 
     enabled: bool = Field(description="Off: no decision is asked and nothing is captured, for every organization")
     root: Path
+    writers: int = Field(ge=1, le=64, description="Threads that decode and write; each recording is on one")
     step_seconds: float = Field(gt=0, le=2)
 
 

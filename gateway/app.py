@@ -250,7 +250,11 @@ def _text(path: Path | None, default: str) -> str:
 def _media(settings: Settings) -> NativeMediaEngine:
     media = settings.media
     return NativeMediaEngine(
-        Recorder(settings.recording.root, step_seconds=settings.recording.step_seconds),
+        Recorder(
+            settings.recording.root,
+            step_seconds=settings.recording.step_seconds,
+            writers=settings.recording.writers,
+        ),
         port_range=(media.port_min, media.port_max),
         workers=media.workers,
         ring_bytes=media.ring_bytes,

@@ -56,12 +56,14 @@ class Recording:
     """One recording. The public methods queue; the underscored ones run in the writer thread."""
 
     def __init__(
-        self, recorder: Recorder, request: RecordingRequest, mode: CaptureMode, source: CaptureSource, start_ns: int
-    ) -> None:
+        self, recorder: Recorder, thread: Writer, request: RecordingRequest, mode: CaptureMode, source: CaptureSource,
+        start_ns: int,
+    ) -> None:  # fmt: skip
         self.request = request
         self.mode = mode
         self.finished: Future[RecordingResult] = Future()
         self._recorder = recorder
+        self._thread = thread
         self._source = source
         self._start_ns = start_ns
         self._started = recorder.clock.utc()
@@ -87,7 +89,7 @@ class Recording:
     def narrow(self, mode: CaptureMode, reason: str, at_ns: int, remaining: Mapping[Side, bytes]) -> None:
         """Legs that ``mode`` does not name are silence from ``at_ns`` on; with ``none`` the file ends there."""
         self._commands.append(lambda r: r._narrow(mode, reason, at_ns, remaining))
-        self._recorder.wake()
+        self._thread.wake()
 
     def mark(self, event: str, at_ns: int, details: Mapping[str, object]) -> None:
         """An event for the manifest."""
@@ -98,7 +100,7 @@ class Recording:
     ) -> Future[RecordingResult]:
         """Close the file and write the manifest; the future is done when both are in place."""
         self._commands.append(lambda r: r._finish(end_ns, termination, remaining, stats))
-        self._recorder.wake()
+        self._thread.wake()
         return self.finished
 
     # -- in the writer thread ----------------------------------------------------------------------------------------
@@ -339,7 +341,7 @@ class Recording:
         try:
             if audio is not None:  # first, so that who sees a manifest finds its file
                 audio.replace(audio.with_suffix(""))
-            Chain(self._recorder.root, self.request.organization).append(path, manifest)
+            self._recorder.append_to_chain(self.request.organization, path, manifest)
             (self._directory / f"{self.request.call_id}.part.json").unlink(missing_ok=True)
         except (OSError, ValueError) as error:
             if audio is not None and not audio.exists():
@@ -368,23 +370,12 @@ def _received(stats: SessionStats) -> dict[Side, int]:
     return {Side.AGENT: stats.agent.received, Side.PROSPECT: stats.prospect.received}
 
 
-class Recorder:
-    """The writer of all recordings under ``root``."""
+class Writer:
+    """One thread and the recordings it writes, each once in a step, spread over it."""
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        step_seconds: float = 1.0,
-        clock: Clock | None = None,
-        open_file: Callable[[Path, int], WavWriter] = WavWriter,
-        thread: bool = True,
-    ) -> None:
-        """``thread`` False: nothing runs by itself, tests call ``run_once``."""
-        self.root = root
-        self.clock = clock or Clock()
-        self.open_file = open_file
-        self._step = step_seconds
+    def __init__(self, step: float, clock: Clock, thread: bool) -> None:
+        self._step = step
+        self._clock = clock
         self._recordings: dict[Recording, float] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -393,21 +384,18 @@ class Recorder:
         if self._thread is not None:
             self._thread.start()
 
-    @staticmethod
-    def encode(value: Mapping[str, Any]) -> bytes:
-        import json
+    @property
+    def load(self) -> int:
+        """How many recordings it has."""
+        return len(self._recordings)
 
-        return (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace")
-
-    def start(self, request: RecordingRequest, mode: CaptureMode, source: CaptureSource, start_ns: int) -> Recording:
-        """A new recording; its file is opened by the writer."""
-        recording = Recording(self, request, mode, source, start_ns)
+    def add(self, recording: Recording) -> None:
         with self._lock:
             self._recordings[recording] = 0.0
         self._wake.set()
-        return recording
 
     def wake(self) -> None:
+        """There is something to do now."""
         self._wake.set()
 
     def run_once(self, now_ns: int | None = None) -> None:
@@ -419,7 +407,7 @@ class Recorder:
 
     def _step_one(self, recording: Recording, now_ns: int | None = None) -> None:
         try:
-            recording.step(self.clock.monotonic_ns() if now_ns is None else now_ns)
+            recording.step(self._clock.monotonic_ns() if now_ns is None else now_ns)
         except Exception:
             log.exception("recorder defect", call_id=recording.request.call_id)
         if recording.finished.done():
@@ -427,7 +415,6 @@ class Recorder:
                 self._recordings.pop(recording, None)
 
     def _run(self) -> None:
-        """Each recording once in a step, spread over it."""
         while not self._stopping:
             if seconds := self._round():
                 self._wake.wait(seconds)
@@ -445,13 +432,66 @@ class Recorder:
             self._step_one(recording)
         return 0.0 if due else max(0.01, min(self._step, upcoming - now))
 
-    def close(self, timeout: float) -> None:
-        """Wait for what is being finished, then stop the thread."""
+    def pending(self) -> list[Future[RecordingResult]]:
+        """What is not finished yet."""
         with self._lock:
-            pending = [recording.finished for recording in self._recordings]
-        self._wake.set()
-        wait(pending, timeout)
+            return [recording.finished for recording in self._recordings]
+
+    def stop(self) -> None:
         self._stopping = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
+
+
+class Recorder:
+    """The writer of all recordings under ``root``: ``writers`` threads, each recording in the one with the fewest."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        step_seconds: float = 1.5,
+        writers: int = 1,
+        clock: Clock | None = None,
+        open_file: Callable[[Path, int], WavWriter] = WavWriter,
+        thread: bool = True,
+    ) -> None:
+        """``thread`` False: nothing runs by itself, tests call ``run_once``."""
+        self.root = root
+        self.clock = clock or Clock()
+        self.open_file = open_file
+        self._writers = [Writer(step_seconds, self.clock, thread) for _ in range(writers)]
+        self._chain_lock = threading.Lock()
+
+    @staticmethod
+    def encode(value: Mapping[str, Any]) -> bytes:
+        import json
+
+        return (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace")
+
+    def start(self, request: RecordingRequest, mode: CaptureMode, source: CaptureSource, start_ns: int) -> Recording:
+        """A new recording; its file is opened by the writer."""
+        writer = min(self._writers, key=lambda writer: writer.load)
+        recording = Recording(self, writer, request, mode, source, start_ns)
+        writer.add(recording)
+        return recording
+
+    def append_to_chain(self, organization: str, path: Path, manifest: Mapping[str, Any]) -> None:
+        """Write a manifest as the next of its organization's chain. Raises OSError, ValueError."""
+        with self._chain_lock:
+            Chain(self.root, organization).append(path, manifest)
+
+    def run_once(self, now_ns: int | None = None) -> None:
+        """One step of every recording."""
+        for writer in self._writers:
+            writer.run_once(now_ns)
+
+    def close(self, timeout: float) -> None:
+        """Wait for what is being finished, then stop the threads."""
+        pending = [future for writer in self._writers for future in writer.pending()]
+        for writer in self._writers:
+            writer.wake()
+        wait(pending, timeout)
+        for writer in self._writers:
+            writer.stop()

@@ -74,8 +74,9 @@ def decode_steady(
     if count == skip or length <= 0:
         return
     place = &out[0]
-    for index in range(skip, count):
-        payload = &data[0] + index * size + HEADER
-        for at in range(length):
-            place[at] = table[payload[at]]
-        place += length
+    with nogil:  # the writer's other threads, and the event loop, go on
+        for index in range(skip, count):
+            payload = &data[0] + index * size + HEADER
+            for at in range(length):
+                place[at] = table[payload[at]]
+            place += length
