@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.consent.places import locate
 from gateway.store.errors import NotFound, StoreError
 from gateway.store.lists import Import, check
 from gateway.store.numbers import e164
 from gateway.store.store import Store
+from scripts.bench_decide import reference_data
 
 STATES = {"nh": "US-NH", "ca": "US-CA", "new hampshire": "US-NH", "us-nh": "US-NH"}
 
@@ -135,6 +137,8 @@ async def test_unknown_organization(store: Store) -> None:
         ("+1 (603) 555-0100", "+16035550100"),
         ("+442079460000", "+442079460000"),
         ("442079460000", "+442079460000"),
+        ("+4722222222", "+4722222222"),
+        ("+4155550123", None),
         ("911", None),
         ("5550100", None),
         ("", None),
@@ -151,6 +155,15 @@ def test_a_number_that_was_read_reads_the_same_again(text: str) -> None:
     found = e164(text)
     # outside +1 it is phonenumbers that reads, and it strips some national prefixes once more
     assert found is None or not found.startswith("+1") or e164(found) == found
+
+
+CODES = reference_data().area_codes
+
+
+@given(st.sampled_from(["", "+", "+1", "1", "tel:+1", "+4", "011"]), st.text(alphabet="0123456789", max_size=12))
+def test_a_number_is_the_same_to_the_list_as_to_the_decision(start: str, digits: str) -> None:
+    decided_on = locate(start + digits, CODES).e164
+    assert decided_on is None or e164(start + digits) == decided_on
 
 
 @given(st.text(max_size=40))
