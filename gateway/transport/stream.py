@@ -32,7 +32,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         peer = transport.get_extra_info("peername")
         if peer is None:
-            transport.abort()
+            self._transport.abort()
             return
         self.key = self.key or (peer[0], peer[1])
         self._endpoint.adopt(self)
