@@ -66,6 +66,23 @@ def test_bad_rows_are_named_by_line_and_column(csv_file: Path) -> None:
     assert (found.good, found.bad, rows) == (1, 6, ["+16035550100\tUS-NH"])
 
 
+def test_rows_that_are_no_csv_or_not_utf8_are_named_and_the_others_kept(csv_file: Path) -> None:
+    found, rows = _check(
+        csv_file,
+        b'number,state,name\n6035550100,NH,Ren\xe9\n6035550101,"NH"x,\n6035550102,NH,' + b'"' + b"x" * 200_000
+        + b'"\n6035550103,N\xc9,\n\xff12,NH,\n   \n6035550105,NH,\n6035550106,"NH\n6035550107,NH,\n',
+    )  # fmt: skip
+    assert [str(row) for row in found.named] == [
+        "line 3: row: is not CSV: ',' expected after '\"'",
+        "line 4: row: is not CSV: field larger than field limit (131072)",
+        "line 5: state: b'N\\xc9' is not UTF-8 text",
+        "line 6: number: b'\\xff12' is not UTF-8 text",
+        "line 9: row: is not CSV: unexpected end of data",
+    ]
+    assert (found.good, found.bad) == (2, 5)
+    assert rows == ["+16035550100\tUS-NH", "+16035550105\tUS-NH"]
+
+
 def test_number_of_named_rows_is_bounded(csv_file: Path) -> None:
     found, _ = _check(csv_file, "number,state\n" + "x,NH\n" * 1000)
     assert (found.bad, len(found.named)) == (1000, 20)
@@ -77,8 +94,10 @@ def test_number_of_named_rows_is_bounded(csv_file: Path) -> None:
         ("", "no column 'number'"),
         ("phone,state\n", "line 1: the header has no column 'number' .it has: phone, state"),
         ("number,number,state\n", "more than one column 'number'"),
-        (b"number,state\n6035550100,\xff\n", "not UTF-8"),
-        ("number,state\n" + '"' + "x" * 200_000, "field larger"),
+        ("number,state\n6035550100,NH\n".encode("utf-16"), "UTF-16; save it as UTF-8"),
+        (b"num\xffber,state\n", "no column 'number' .it has: num.ber, state"),
+        ('"' + "x" * 200_000, "line 1: the header is not CSV: field larger"),
+        ("x" * 3_000_000, "line 1: the header is not CSV: field larger"),
     ],
 )
 def test_file_that_is_no_list(csv_file: Path, content: str | bytes, said: str) -> None:
