@@ -18,6 +18,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 _SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
+_TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+", re.ASCII)
+_NEVER_PASSED = frozenset({
+    "accept", "accept-encoding", "allow", "authorization", "call-id", "contact", "content-encoding", "content-length",
+    "content-type", "cseq", "from", "max-forwards", "mime-version", "proxy-authenticate", "proxy-authorization",
+    "proxy-require", "rack", "record-route", "require", "route", "rseq", "server", "session-expires", "supported", "to",
+    "unsupported", "user-agent", "via", "www-authenticate", "x-prospect-state",
+})  # fmt: skip
+"""Headers that each leg writes for itself, or that say what only the gateway may know (X-Prospect-State)."""
 _LISTEN = re.compile(r"(udp|tcp):(\[[0-9a-fA-F:.]+\]|[0-9.]+):([0-9]{1,5})", re.ASCII)
 
 
@@ -81,6 +89,16 @@ class Sip(_Section):
         description="Listening host -> host in Via, Contact and From, for NAT and wildcards"
     )
     t1_milliseconds: int = Field(gt=0, le=4000, description="RFC 3261 T1")
+
+    @field_validator("headers_passed")
+    @classmethod
+    def _passable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _TOKEN.fullmatch(name) or len(name) == 1:
+                raise ValueError(f"{name!r} is not a header's full name")
+            if name.lower() in _NEVER_PASSED:
+                raise ValueError(f"{name} belongs to one leg alone and can't be passed to the other")
+        return names
 
 
 class Media(_Section):

@@ -76,7 +76,10 @@ class Chain:
             state = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return 0, GENESIS
-        return int(state["count"]), str(state["head"])
+        try:
+            return int(state["count"]), str(state["head"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self._path.name} is damaged: {error!r}") from None
 
     def append(self, path: Path, manifest: Mapping[str, Any]) -> None:
         """Write ``manifest`` to ``path`` as the next of the chain. Raises OSError, ValueError."""

@@ -8,6 +8,8 @@ from enum import Enum
 MAX_DROPOUT = 3000
 MAX_MISORDER = 100
 MAX_MISSING = 4096
+ANEW_PACKETS = 8
+ANEW_NS = 50_000_000
 
 
 class Order(Enum):
@@ -77,13 +79,41 @@ class SequenceTracker:
             return extended, Order.EARLIER
         if -MAX_MISORDER * 10 <= step <= 0:
             return extended, Order.DUPLICATE
+        return self.restart(seq), Order.RESTART
+
+    def restart(self, seq: int) -> int:
+        """The sender has begun anew with ``seq``; its extended number, which is beyond all before."""
         self._spanned = self.expected
         self._missing.clear()
         self.first = self.highest = (self.highest & ~0xFFFF) + 0x10000 + seq
         self.unique += 1
-        return self.highest, Order.RESTART
+        return self.highest
 
     def _miss(self, numbers: range) -> None:
         self._missing.update(numbers)
         if len(self._missing) > MAX_MISSING:
             self._missing = set(sorted(self._missing)[-MAX_MISSING // 2 :])
+
+
+class OldRun:
+    """Watches for a sender that begins anew with numbers that were used just now: they look like duplicates.
+
+    What a network sends twice comes between new packets, or all at once; what a sender sends comes in its own time.
+    """
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self._next = -1
+        self._since = 0
+
+    def clear(self) -> None:
+        """A new number came."""
+        self.packets = 0
+
+    def take(self, seq: int, at_ns: int) -> bool:
+        """An old number came at ``at_ns``; whether the last ``packets`` of them, in a row, are a new beginning."""
+        if not self.packets or seq != self._next:
+            self.packets, self._since = 0, at_ns
+        self.packets += 1
+        self._next = (seq + 1) & 0xFFFF
+        return self.packets >= ANEW_PACKETS and at_ns - self._since >= ANEW_NS

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from media.codecs import SAMPLE_RATE, Samples, decode_table
 from media.engine import Codec
 from media.records import decode_steady, steady_arrival
 from media.sequence import Order, SequenceTracker
+from media.source import HEADER, Packet, Source, parse_records, record_dtype, unwrap
 
-HEADER = 24
-"""Bytes of a ring record before its payload; see ``media/relay.pyi``."""
 JUMP = SAMPLE_RATE // 5
 """200 ms: what a timestamp may stray from the clock before it is anchored anew."""
 LONGEST_PACKET = SAMPLE_RATE * 6 // 100
@@ -36,20 +33,6 @@ FIRST_ROOM = 4 * SAMPLE_RATE
 MOST_ROOM = 64 * SAMPLE_RATE
 MAX_GAPS = 1000
 MAX_SOURCES = 8
-
-_FIELDS: dict[str, Any] = {
-    "names": ["at", "ts", "ssrc", "seq", "pt", "flags", "length"],
-    "formats": ["<u8", "<u4", "<u4", "<u2", "u1", "u1", "<u2"],
-    "offsets": [0, 8, 12, 16, 18, 19, 20],
-}
-_DTYPES: dict[int, np.dtype[Any]] = {}
-
-
-def _dtype(size: int) -> np.dtype[Any]:
-    found = _DTYPES.get(size)
-    if found is None:
-        found = _DTYPES[size] = np.dtype({**_FIELDS, "itemsize": size})  # type: ignore[call-overload]
-    return found
 
 
 @dataclass(slots=True)
@@ -72,46 +55,6 @@ class LegCounts:
     codecs: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """A captured RTP packet: ``at`` is its arrival in CLOCK_MONOTONIC ns, the rest as in RFC 3550 5.1."""
-
-    at: int
-    ts: int
-    ssrc: int
-    seq: int
-    pt: int
-    payload: NDArray[np.uint8]
-
-
-@dataclass(slots=True)
-class _Source:
-    """What is known of one SSRC. ``ts`` and ``anchor`` are unwrapped: position = ts + anchor."""
-
-    tracker: SequenceTracker
-    ts: int
-    length: int = 0
-    pt: int = -1
-    anchor: int | None = None
-    since: int = 0
-    """Extended sequence number from which on the anchor holds."""
-    before: list[tuple[int, int]] = field(default_factory=list)
-    """Earlier anchors and the sequence numbers they held from, for what comes late."""
-    delays: list[tuple[int, int]] = field(default_factory=list)
-    """Least delay of each batch: (arrival in ns, samples behind the anchor)."""
-
-    def anchor_for(self, seq: int) -> int | None:
-        """The anchor that held at an extended sequence number."""
-        if seq >= self.since or not self.before:
-            return self.anchor
-        return next((anchor for since, anchor in reversed(self.before) if seq >= since), self.before[0][1])
-
-    def move_anchor(self, anchor: int, since: int) -> None:
-        if self.anchor is not None:
-            self.before = [*self.before[-3:], (self.since, self.anchor)]
-        self.anchor, self.since, self.delays = anchor, since, []
-
-
 class LegTimeline:
     """Takes ring records, gives samples. Times are CLOCK_MONOTONIC ns, positions samples since ``start_ns``."""
 
@@ -125,8 +68,8 @@ class LegTimeline:
         self._gaps_omitted = 0
         self._maps: list[tuple[int, Mapping[int, Codec]]] = []
         self._tables: dict[int, Samples] = {}
-        self._sources: dict[int, _Source] = {}
-        self._latest: _Source | None = None
+        self._sources: dict[int, Source] = {}
+        self._latest: Source | None = None
         self._waiting = bytearray()
 
     def set_codecs(self, codecs: Mapping[int, Codec], at_ns: int) -> None:
@@ -161,7 +104,7 @@ class LegTimeline:
 
     def _begin_steady(self, data: bytes) -> bool:
         """The leg's first packets, where they follow on without a break: anchored by the least delayed of them."""
-        head = np.frombuffer(data, dtype=_dtype(HEADER), count=1)[0]
+        head = np.frombuffer(data, dtype=record_dtype(HEADER), count=1)[0]
         length, pt = int(head["length"]), int(head["pt"])
         codec = self._codec(pt, int(head["at"]))
         table = decode_table(codec) if codec is not None else None
@@ -170,7 +113,7 @@ class LegTimeline:
         if codec is None or table is None or early is None:
             return False
         tracker = SequenceTracker(ssrc, seq)
-        source = _Source(tracker, ts - length, length, pt, anchor=early - length - ts, since=tracker.first)
+        source = Source(tracker, ts - length, length, pt, anchor=early - length - ts, since=tracker.first)
         self._note_codec(codec, pt, table)
         self._sources[ssrc] = self._latest = source
         self.counts.anchors += 1
@@ -216,6 +159,7 @@ class LegTimeline:
         decode_steady(data, length, skip, table, self._buffer[begin - self._base :])
         self._cover(begin, (count - skip) * length)
         source.tracker.follow(count)
+        source.old.clear()
         source.ts = ts + (count - 1) * length
         self.counts.captured += count
         self.counts.placed += count - skip
@@ -235,7 +179,7 @@ class LegTimeline:
         """Packets of one SSRC as they came: put into the order of their sequence numbers, then placed run by run."""
         source = self._sources.get(ssrc)
         if source is None:
-            source = self._sources[ssrc] = _Source(SequenceTracker(ssrc, packets[0].seq), packets[0].ts)
+            source = self._sources[ssrc] = Source(SequenceTracker(ssrc, packets[0].seq), packets[0].ts)
             if len(self._sources) > MAX_SOURCES:
                 oldest = next(iter(self._sources))
                 self._count_source(self._sources.pop(oldest))
@@ -243,25 +187,39 @@ class LegTimeline:
         fresh: list[tuple[int, Packet]] = []
         for packet in packets:
             seq, order = source.tracker.take(packet.seq)
-            if order is Order.DUPLICATE:
-                self.counts.duplicate += 1
-                continue
             if order is Order.RESTART:
                 self._place_fresh(source, fresh)
                 fresh = []
                 source.anchor, source.before = None, []
-            elif order is Order.EARLIER:
-                self.counts.reordered += 1
+            elif order is not Order.NEXT and source.begins_anew(packet):
+                self._place_fresh(source, fresh)
+                fresh = self._from_anew(source)
+                continue
+            if order in (Order.NEXT, Order.RESTART):
+                source.old.clear()
+            if order is Order.DUPLICATE:
+                self.counts.duplicate += 1
+                continue
+            self.counts.reordered += order is Order.EARLIER
             fresh.append((seq, packet))
         self._place_fresh(source, fresh)
 
-    def _place_fresh(self, source: _Source, fresh: list[tuple[int, Packet]]) -> None:
+    def _from_anew(self, source: Source) -> list[tuple[int, Packet]]:
+        """The packets since the new beginning, which were taken for duplicates."""
+        packets, source.old_packets = source.old_packets, []
+        source.old.clear()
+        source.anchor, source.before = None, []
+        self.counts.duplicate = max(0, self.counts.duplicate - len(packets) + 1)
+        first = source.tracker.restart(packets[0].seq)
+        return [(first, packets[0]), *((source.tracker.take(packet.seq)[0], packet) for packet in packets[1:])]
+
+    def _place_fresh(self, source: Source, fresh: list[tuple[int, Packet]]) -> None:
         """Split into runs on one timestamp line each, and place them; what came after its time goes singly."""
         fresh.sort(key=lambda item: item[0])
         highest = source.since if source.anchor is None else source.tracker.placed
         run: list[tuple[int, Packet, int]] = []
         for seq, packet in fresh:
-            ts = _unwrap(packet.ts, run[-1][2] if run else source.ts)
+            ts = unwrap(packet.ts, run[-1][2] if run else source.ts)
             table = self._table(packet)
             if table is None:
                 self._place_run(source, run)
@@ -270,7 +228,7 @@ class LegTimeline:
                 continue
             if source.anchor is not None and seq <= highest:
                 anchor = source.anchor_for(seq)
-                self._place(packet, table, ts + (source.anchor if anchor is None else anchor))
+                self._place_late(packet, table, ts + (source.anchor if anchor is None else anchor))
                 continue
             if run and not self._on_line(run[-1], (seq, packet, ts)):
                 self._place_run(source, run)
@@ -284,7 +242,7 @@ class LegTimeline:
         by_clock = self.arrival(other[1].at) - self.arrival(one[1].at)
         return step == (other[0] - one[0]) * len(one[1].payload) or abs(step - by_clock) <= JUMP
 
-    def _place_run(self, source: _Source, run: list[tuple[int, Packet, int]]) -> None:
+    def _place_run(self, source: Source, run: list[tuple[int, Packet, int]]) -> None:
         """A run on one timestamp line; anchored by its least delayed packet when it has left the clock."""
         if not run:
             return
@@ -303,7 +261,7 @@ class LegTimeline:
         source.tracker.placed = seq
         self._follow_skew(source, last.at, least - anchor)
 
-    def _follow_skew(self, source: _Source, at: int, delay: int) -> None:
+    def _follow_skew(self, source: Source, at: int, delay: int) -> None:
         """Move the anchor towards the least delayed packets of the last seconds, a little at a time.
 
         ``delay`` is the least delay of a batch behind the anchor, in samples. A negative one is proof that the anchor
@@ -322,6 +280,13 @@ class LegTimeline:
         self.counts.skew_samples += step
 
     # -- the buffer --------------------------------------------------------------------------------------------------
+
+    def _place_late(self, packet: Packet, table: Samples, position: int) -> None:
+        """One that came after its turn; what would have been heard before it was said has no place."""
+        if position > self.arrival(packet.at) + JUMP:
+            self.counts.ignored += 1
+            return
+        self._place(packet, table, position)
 
     def _place(self, packet: Packet, table: Samples, position: int) -> None:
         length = len(packet.payload)
@@ -435,30 +400,9 @@ class LegTimeline:
         self._sources = {}
         return self.counts
 
-    def _count_source(self, source: _Source) -> None:
+    def _count_source(self, source: Source) -> None:
         self.counts.expected += source.tracker.expected
         self.counts.unique += source.tracker.unique
-
-
-def parse_records(data: bytes) -> list[Packet]:
-    """Ring records one by one; a torn one at the end is left out."""
-    packets = []
-    view = np.frombuffer(data, dtype=np.uint8)
-    at = 0
-    while at + HEADER <= len(data):
-        head = np.frombuffer(data, dtype=_dtype(HEADER), count=1, offset=at)[0]
-        length = int(head["length"])
-        payload = view[at + HEADER : at + HEADER + length]
-        packets.append(
-            Packet(int(head["at"]), int(head["ts"]), int(head["ssrc"]), int(head["seq"]), int(head["pt"]), payload)
-        )
-        at += HEADER + (length + 7) // 8 * 8
-    return packets
-
-
-def _unwrap(value: int, near: int) -> int:
-    """The 32-bit ``value`` as the whole number next to ``near``."""
-    return near + ((value - near + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
 
 def _without(hole: tuple[int, int], begin: int, end: int) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ _KEYS: dict[str, type] = {
     "chain": dict, "problems": list, "events": list,
 }  # fmt: skip
 _AUDIO_KEYS: dict[str, type] = {"file": str, "channels": int, "samples": int, "sample_rate": int}
+_AUDIO = {".aac", ".aif", ".aiff", ".au", ".flac", ".gsm", ".m4a", ".mp3", ".ogg", ".opus", ".pcm", ".raw", ".wav"}
 MAX_MANIFEST = 16 * 1024 * 1024
 
 
@@ -77,20 +79,29 @@ def audit(root: Path, *, stale_seconds: float = STALE_SECONDS) -> Report:
         seen.add(path)
         if path.name.endswith(".part.json") or path.suffix in (".part", ".tmp"):
             _part(root, path, report, stale_seconds)
-        elif path.suffix == ".json" and path.name != "chain.json":
+        elif path.suffix == ".json" and not _is_head(root, path):
             manifest = _load(root, path, report)
             if manifest is not None:
                 manifests.setdefault(path.relative_to(root).parts[0], []).append(manifest)
                 claimed |= _check(root, manifest, report)
     for path in _files(root, None):
-        if path.suffix in (".wav", ".flac", ".raw") and path not in claimed:
-            if _being_finished(path, seen, stale_seconds):
-                report.in_progress += 1
-            else:
-                report.add(_name(root, path), "orphan audio", "no manifest speaks for this file")
-    for organization, chain in manifests.items():
-        _check_chain(root, organization, chain, heads.get(organization), report)
+        if path in claimed or path.suffix in (".json", ".part", ".tmp"):
+            continue
+        if path.suffix != ".wav":
+            kind = "orphan audio" if path.suffix.lower() in _AUDIO else "orphan file"
+            report.add(_name(root, path), kind, "not a recording, and no manifest speaks for it")
+        elif _being_finished(path, seen, stale_seconds):
+            report.in_progress += 1
+        else:
+            report.add(_name(root, path), "orphan audio", "no manifest speaks for this file")
+    for organization in sorted({*manifests, *heads}):
+        _check_chain(root, organization, manifests.get(organization, []), heads.get(organization), report)
     return report
+
+
+def _is_head(root: Path, path: Path) -> bool:
+    """Whether it is an organization's chain.json; a manifest that is named so stands deeper."""
+    return path.name == "chain.json" and len(path.relative_to(root).parts) == 2
 
 
 def _name(root: Path, path: Path) -> str:
@@ -98,13 +109,23 @@ def _name(root: Path, path: Path) -> str:
 
 
 def _files(root: Path, report: Report | None) -> Iterator[Path]:
-    """Regular files, sorted; links are named and never followed."""
-    for path in sorted(root.rglob("*")):
+    """Regular files, sorted; links and what can't be read are named, links never followed."""
+
+    def unreadable(error: OSError) -> None:
+        if report is not None and not isinstance(error, FileNotFoundError):
+            report.add(_name(root, Path(error.filename)), "unreadable directory", str(error.strerror))
+
+    found: list[Path] = []
+    for directory, directories, files in os.walk(root, onerror=unreadable):
+        found += [Path(directory, name) for name in (*files, *directories)]
+    for path in sorted(found):
         if path.is_symlink():
             if report is not None:
                 report.add(_name(root, path), "symbolic link", "not followed; recordings are files")
         elif path.is_file():
             yield path
+        elif path.exists() and not path.is_dir() and report is not None:
+            report.add(_name(root, path), "orphan file", "neither a file nor a directory")
 
 
 def _part(root: Path, path: Path, report: Report, stale_seconds: float) -> None:
@@ -112,7 +133,9 @@ def _part(root: Path, path: Path, report: Report, stale_seconds: float) -> None:
         age = time.time() - path.stat().st_mtime
     except FileNotFoundError:  # its call has ended since the tree was listed
         return
-    if path.name.endswith(".wav.part"):
+    if path.suffix == ".part" and not path.name.endswith(".wav.part"):
+        report.add(_name(root, path), "orphan file", "not a recording, and no manifest speaks for it")
+    elif path.name.endswith(".wav.part"):
         if age < stale_seconds:
             report.in_progress += 1
         else:
@@ -240,7 +263,10 @@ def _check_audio(manifest: _Manifest, path: Path, report: Report) -> None:
     if (about.format, about.subtype) != ("WAV", "PCM_16"):
         report.add(name, "wrong format", f"{about.format} {about.subtype}")
     report.seconds += about.frames / max(1, about.samplerate)
-    _check_narrowed(manifest, path, about.channels, report)
+    try:
+        _check_narrowed(manifest, path, about.channels, report)
+    except (OSError, RuntimeError) as error:
+        report.add(name, "unreadable audio", str(error))
 
 
 def _check_narrowed(manifest: _Manifest, path: Path, channels: int, report: Report) -> None:

@@ -19,6 +19,7 @@ from gateway.sip.flow import Flow
 from gateway.sip.invite import ClientExchange, Headers, InviteSession, ServerExchange
 from gateway.sip.message import Request, Response
 from gateway.sip.sdp import SdpError
+from gateway.sip.uri import Uri
 from gateway.sip.user_agent import UserAgent
 from media.engine import CaptureMode, Side
 
@@ -167,7 +168,7 @@ class Call:
         headers = [
             ("max-forwards", str(self.caller.invite.max_forwards - 1)),
             ("from", f"{display}<{identity}>;tag={local_tag}"),
-            ("to", f"<{target.uri.partition(';')[0]}>"),
+            ("to", f"<{Uri.parse(target.uri).with_params()}>"),
             ("call-id", agent.token()),
             ("cseq", "1 INVITE"),
             ("contact", agent.contact(flow)),

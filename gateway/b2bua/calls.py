@@ -18,7 +18,7 @@ import structlog
 from gateway.b2bua.authentication import Authenticator
 from gateway.b2bua.call import Call, CallLimits, CallPlan
 from gateway.b2bua.gate import ConsentGate, Gated
-from gateway.b2bua.identity import Caller, Identifier, dialed_user
+from gateway.b2bua.identity import Caller, Identifier, caller_user, dialed_user
 from gateway.b2bua.media_bridge import MediaBridge
 from gateway.b2bua.registrar import Registrar
 from gateway.b2bua.routing import Router, Target, peer_target
@@ -30,7 +30,7 @@ from gateway.sip.message import Request
 from gateway.sip.offer_answer import address_families
 from gateway.sip.sdp import SdpError
 from gateway.sip.transaction import ServerTransaction
-from gateway.sip.uri import display_quoted, ip_version
+from gateway.sip.uri import display_quoted, escaped_user, ip_version
 from gateway.sip.user_agent import UserAgent
 from gateway.store.errors import StoreError, UnreadablePolicy
 from gateway.store.records import CallEnded, CallStarted, RecordingStored
@@ -257,7 +257,7 @@ class CallTable:
             organization=caller.agent.organization,
             caller_side=Side.PROSPECT if inbound else Side.AGENT,
             targets=targets,
-            from_user=request.from_.uri.user or "" if request.from_.uri.scheme != "tel" else request.from_.uri.username,
+            from_user=escaped_user(caller_user(request)),
             from_display=display_quoted(request.from_.display_name) if inbound else "",
             headers=tuple((key, value) for key, value in request.headers if key in self.passed),
         )

@@ -54,7 +54,7 @@ class Identifier:
             agent=agent,
             direction="outbound",
             prospect_number=dialed_user(request),
-            agent_number=request.from_.uri.username,
+            agent_number=caller_user(request),
             flow=flow,
             state_header=request.get(STATE_HEADER) if trusted else None,
         )
@@ -78,12 +78,17 @@ class Identifier:
 
 def dialed_user(request: Request) -> str:
     """The number or name in the Request-URI, "" when it has none."""
-    return Uri.parse(request.uri).username
+    return _printable(Uri.parse(request.uri).username)
 
 
 def caller_user(request: Request) -> str:
     """The number or name in From, "" when it has none (an anonymous caller)."""
     try:
-        return request.from_.uri.username
+        return _printable(request.from_.uri.username)
     except SipError:
         return ""
+
+
+def _printable(name: str) -> str:
+    """``name``, unless an escape hid a control character in it: that is nobody's, and must get nowhere."""
+    return "" if any(char < " " or char == "\x7f" for char in name) else name

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from gateway.sip.flow import Flow
+from gateway.sip.uri import escaped_user
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -120,10 +121,11 @@ class Router:
 def trunk_target(trunk: Trunk, number: str) -> Target:
     host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
     parameter = "" if trunk.transport == "udp" else f";transport={trunk.transport}"
-    return Target(f"sip:{number}@{host}:{trunk.port}{parameter}", trunk.host, trunk.port, trunk.transport, trunk=trunk)
+    uri = f"sip:{escaped_user(number)}@{host}:{trunk.port}{parameter}"
+    return Target(uri, trunk.host, trunk.port, trunk.transport, trunk=trunk)
 
 
 def peer_target(peer: Peer, username: str) -> Target:
     host = f"[{peer.host}]" if ":" in peer.host else peer.host
     parameter = "" if peer.transport == "udp" else f";transport={peer.transport}"
-    return Target(f"sip:{username}@{host}:{peer.port}{parameter}", peer.host, peer.port, peer.transport)
+    return Target(f"sip:{escaped_user(username)}@{host}:{peer.port}{parameter}", peer.host, peer.port, peer.transport)

@@ -98,7 +98,10 @@ def _spool(output: Path | None) -> IO[str]:
     """Where answers wait until the last line has proved good; beside ``output``, to be renamed."""
     directory = str(output.parent) if output is not None and _is_plain(output) else None
     try:
-        return tempfile.NamedTemporaryFile("w+", dir=directory, prefix=".decide-", encoding="utf-8")
+        # half a surrogate pair, which JSON may hold, is written as the escape that it was read from
+        return tempfile.NamedTemporaryFile(
+            "w+", dir=directory, prefix=".decide-", encoding="utf-8", errors="backslashreplace"
+        )
     except OSError as error:
         raise _BadInput(f"{output or tempfile.gettempdir()}: {error.strerror}") from None
 
@@ -179,7 +182,7 @@ def _object(line: bytes) -> dict[str, Any]:
         return found
 
     try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=pairs)
+        value = json.loads(line.decode("utf-8-sig"), object_pairs_hook=pairs)
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     except json.JSONDecodeError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,9 +41,11 @@ REGIONS: Mapping[str, str] = {f"US-{c}": n for c, n in _US.items()} | {f"CA-{c}"
 """ISO 3166-2 code to name: states, DC, territories, provinces."""
 
 _MORE_NAMES = {
-    "virgin islands": "US-VI", "us virgin islands": "US-VI", "washington dc": "US-DC", "washington d.c.": "US-DC",
-    "d.c.": "US-DC", "commonwealth of the northern mariana islands": "US-MP", "québec": "CA-QC",
-    "yukon territory": "CA-YT", "newfoundland": "CA-NL", "newfoundland & labrador": "CA-NL",
+    "virgin islands": "US-VI", "us virgin islands": "US-VI", "virgin islands, u.s.": "US-VI",
+    "united states virgin islands": "US-VI", "washington dc": "US-DC", "washington d.c.": "US-DC",
+    "washington, dc": "US-DC", "washington, d.c.": "US-DC", "d.c.": "US-DC",
+    "commonwealth of the northern mariana islands": "US-MP", "québec": "CA-QC", "yukon territory": "CA-YT",
+    "newfoundland": "CA-NL", "newfoundland & labrador": "CA-NL",
 }  # fmt: skip
 _SPELLINGS: Mapping[str, str] = {
     **{name.lower(): code for code, name in REGIONS.items()},
@@ -57,7 +60,11 @@ _COUNTRY_NAMES = {"usa": "US", "united states": "US", "united states of america"
 
 def parse_state(text: object) -> str | None:
     """``US-NH``, ``nh``, ``New Hampshire`` -> ``US-NH``; None for anything else."""
-    return _SPELLINGS.get(" ".join(text.split()).lower()) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    # some systems write é as two characters
+    composed = text if text.isascii() else unicodedata.normalize("NFC", text)
+    return _SPELLINGS.get(" ".join(composed.split()).lower())
 
 
 def parse_country(text: object) -> tuple[str | None, str | None]:

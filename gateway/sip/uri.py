@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from gateway.sip.errors import ParseError
 
@@ -259,6 +259,11 @@ def _bracketed_parts(text: str) -> tuple[str, str, str]:
     if not uri:
         raise ParseError("Empty address")
     return display, uri, text[end + 1 :]
+
+
+def escaped_user(name: str) -> str:
+    """``name`` as a user part: what may not stand there as it is, is escaped (RFC 3261 §25.1 ``user``)."""
+    return quote(name, safe="-_.!~*'()&=+$,/", encoding="latin-1", errors="replace")
 
 
 def display_quoted(name: str) -> str:

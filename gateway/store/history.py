@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, or_, select
@@ -228,8 +228,11 @@ def _read_cursor(cursor: str, kind: Any) -> tuple[datetime, Any]:
         at = datetime.fromisoformat(time)
         if at.tzinfo is None:
             raise ValueError
-        return at, kind(key)
-    except ValueError:
+        found = kind(key)
+        if isinstance(found, int) and not 0 <= found < 2**63:
+            raise ValueError
+        return at.astimezone(UTC), found
+    except (ValueError, OverflowError):
         raise StoreError(f"{cursor[:80]!r} is not a cursor of this list") from None
 
 

@@ -24,6 +24,7 @@ from gateway.store.tables import dialing_list, organizations
 _CHUNK = 20_000
 _BAD_ROWS_NAMED = 20
 _DELIMITERS = ",;\t|"
+_LONGEST_HEADER = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,59 +62,103 @@ def check(path: Path, region: Callable[[str], str | None], spool: IO[str], progr
 
     ``region`` turns a state as people write it into ISO 3166-2 (None: unknown). The header names the columns ``number``
     and ``state``, any case, among others; comma, semicolon, tab or ``|`` separate. A row without a state is bad: it
-    says nothing, and would leave an older state of that number standing. Raises StoreError when it is no such file.
+    says nothing, and would leave an older state of that number standing. So is one that is no CSV, or not UTF-8 where
+    it is read. Raises StoreError when it is no such file.
     """
     found = Import()
-    states: dict[str, str | None] = {}
+    states = _States(region)
     try:
-        with path.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
-            rows, number_at, state_at = _open_csv(path, file)
-            for count, row in enumerate(rows):
-                if count % _CHUNK == 0:
-                    progress(raw.tell())
-                if not row:
-                    continue
-                number = row[number_at] if number_at < len(row) else ""
-                state = row[state_at] if state_at < len(row) else ""
-                key = e164(number)
-                if key is None:
-                    problem = f"{number[:40]!r} is not a telephone number" if number.strip() else "is empty"
-                    found.note(BadRow(rows.line_num, "number", problem))
-                    continue
-                if state not in states:
-                    if len(states) > 10_000:
-                        states.clear()
-                    states[state] = region(state.strip()) if state.strip() else None
-                iso = states[state]
-                if iso is None:
-                    problem = f"{state[:40]!r} is not a state" if state.strip() else "is empty"
-                    found.note(BadRow(rows.line_num, "state", problem))
-                    continue
-                found.good += 1
-                spool.write(f"{key}\t{iso}\n")
-            progress(raw.tell())
+        with path.open("rb") as raw:
+            if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                raise StoreError(f"{path}: not UTF-8 text but UTF-16; save it as UTF-8")
+            raw.seek(0)
+            # bytes that are not UTF-8 come as surrogates: what stands in other columns is nobody's concern here
+            with io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                rows, number_at, state_at = _open_csv(path, file)
+                for count, row in enumerate(_rows(rows)):
+                    if count % _CHUNK == 0:
+                        progress(raw.tell())
+                    good = (
+                        row if isinstance(row, BadRow) else _read_row(rows.line_num, row, number_at, state_at, states)
+                    )
+                    if isinstance(good, BadRow):
+                        found.note(good)
+                    elif good is not None:
+                        found.good += 1
+                        spool.write(f"{good[0]}\t{good[1]}\n")
+                progress(raw.tell())
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise StoreError(f"{path}: not UTF-8 text ({error.reason}, byte {error.start})") from None
-    except csv.Error as error:
-        raise StoreError(f"{path}: {error}") from None
     return found
+
+
+class _States:
+    """A state in any spelling; each spelling is looked up once."""
+
+    def __init__(self, region: Callable[[str], str | None]) -> None:
+        self._region = region
+        self._known: dict[str, str | None] = {}
+
+    def __call__(self, text: str) -> str | None:
+        if text not in self._known:
+            if len(self._known) > 10_000:
+                self._known.clear()
+            self._known[text] = self._region(text.strip()) if text.strip() else None
+        return self._known[text]
+
+
+def _read_row(
+    line: int, row: list[str], number_at: int, state_at: int, states: _States
+) -> tuple[str, str] | BadRow | None:
+    """Number and state of a row, or what is bad in it; None for an empty one."""
+    if not row or (len(row) == 1 and not row[0].strip()):
+        return None
+    number = row[number_at] if number_at < len(row) else ""
+    key = e164(number)
+    if key is None:
+        return BadRow(line, "number", _problem(number, "a telephone number"))
+    state = row[state_at] if state_at < len(row) else ""
+    iso = states(state)
+    return (key, iso) if iso is not None else BadRow(line, "state", _problem(state, "a state"))
+
+
+def _problem(text: str, what: str) -> str:
+    if not text.strip():
+        return "is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"{text[:40].encode('utf-8', 'surrogateescape')!r} is not UTF-8 text"
+    return f"{text[:40]!r} is not {what}"
+
+
+def _rows(rows: Any) -> Iterator[list[str] | BadRow]:
+    """The rows, and in their place what is none (a stray quote, a field of over 131,072 characters)."""
+    while True:
+        line = rows.line_num + 1
+        try:
+            yield next(rows)
+        except csv.Error as error:
+            yield BadRow(line, "row", f"is not CSV: {error}")
+        except StopIteration:
+            return
 
 
 def _open_csv(path: Path, file: IO[str]) -> tuple[Any, int, int]:
     """A reader past its header, and where the two columns are."""
-    header_line = file.readline()
+    header_line = file.readline(_LONGEST_HEADER)
     delimiter = max(_DELIMITERS, key=header_line.count)
     file.seek(0)
     rows = csv.reader(file, delimiter=delimiter, strict=True)
-    header = [name.strip().lower() for name in next(rows, [])]
+    try:
+        header = [name.strip().lower() for name in next(rows, [])]
+    except csv.Error as error:
+        raise StoreError(f"{path}: line 1: the header is not CSV: {error}") from None
     for name in ("number", "state"):
         if header.count(name) != 1:
             has = "no" if name not in header else "more than one"
-            raise StoreError(
-                f"{path}: line 1: the header has {has} column {name!r} (it has: {', '.join(header)[:200]})"
-            )
+            it_has = ", ".join(header)[:200].encode("utf-8", "replace").decode()
+            raise StoreError(f"{path}: line 1: the header has {has} column {name!r} (it has: {it_has})")
     return rows, header.index("number"), header.index("state")
 
 

@@ -10,7 +10,8 @@ import phonenumbers
 DEFAULT_REGION = "US"
 
 # The bulk of every list: written out, these need no parser (some 30 us a number).
-_NANP = re.compile(r"\+?1?([2-9][0-9]{2}[2-9][0-9]{6})", re.ASCII)
+# "+4722222222" is Norway's: after a "+" comes the country, and a US one must say so.
+_NANP = re.compile(r"(?:\+?1)?([2-9][0-9]{2}[2-9][0-9]{6})", re.ASCII)
 _FULL = phonenumbers.ValidationResult.IS_POSSIBLE
 _NO_PLUS = re.compile(r"[1-9][0-9]{10,14}", re.ASCII)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from gateway.sip.errors import ParseError
 from gateway.sip.flow import Flow
@@ -28,16 +29,15 @@ class _Connection(asyncio.Protocol):
         self.key = key
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         peer = transport.get_extra_info("peername")
         if peer is None:
-            transport.abort()
+            self._transport.abort()
             return
         self.key = self.key or (peer[0], peer[1])
         self._endpoint.adopt(self)
         for data in self._waiting:
-            transport.write(data)
+            self._transport.write(data)
         self._waiting.clear()
 
     def data_received(self, data: bytes) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, StringConstraints
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -23,9 +23,20 @@ Cursor = Annotated[
     str | None, Query(max_length=200, pattern=PRINTABLE, description="``next`` of the page before this one")
 ]
 Limit = Annotated[int, Query(ge=1, le=200, description="Rows of a page at most")]
-Time = Annotated[AwareDatetime | None, Query(description="ISO 8601 with a zone")]
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("beyond the years 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time with a zone, that every database takes."""
+Time = Annotated[Moment | None, Query(description="ISO 8601 with a zone")]
 
 __all__ = [
-    "CallIdPath", "Cursor", "Limit", "Number", "NumberQuery", "Secret", "Text", "TextQuery", "Time", "Username",
-    "UsernamePath", "datetime",
+    "CallIdPath", "Cursor", "Limit", "Moment", "Number", "NumberQuery", "Secret", "Text", "TextQuery", "Time",
+    "Username", "UsernamePath", "datetime",
 ]  # fmt: skip

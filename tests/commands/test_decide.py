@@ -125,6 +125,23 @@ def test_a_bad_policy_is_named(files: tuple[Path, Path], policy: str, message: s
     assert message in run("--policy", str(files[0]), "--facts", str(files[1]), code=2).stderr
 
 
+def test_a_byte_order_mark_is_no_mistake(files: tuple[Path, Path]) -> None:
+    for file in files:
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    policy, facts = files
+    assert len(answers(run("--policy", str(policy), "--facts", str(facts)).stdout)) == 3
+
+
+def test_half_a_surrogate_pair_comes_out_as_it_came_in(files: tuple[Path, Path], tmp_path: Path) -> None:
+    policy, facts = files
+    policy.write_text('{"version": "\\ud800"}')
+    out = tmp_path / "out.jsonl"
+    run("--policy", str(policy), "--facts", str(facts), "--output", str(out))
+    found = answers(out.read_text("utf-8"))
+    assert [one["policy_version"] for one in found] == ["\ud800"] * 3
+    assert answers(run("--policy", str(policy), "--facts", str(facts)).stdout) == found
+
+
 def test_files_that_are_not_there(files: tuple[Path, Path], tmp_path: Path) -> None:
     policy, facts = map(str, files)
     nowhere = str(tmp_path / "no" / "x")

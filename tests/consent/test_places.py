@@ -135,7 +135,8 @@ def test_locating_never_raises(number: object) -> None:
     [
         ("US-NH", "US-NH"), ("nh", "US-NH"), ("New Hampshire", "US-NH"), ("  new   HAMPSHIRE ", "US-NH"),
         ("district of columbia", "US-DC"), ("pr", "US-PR"), ("Guam", "US-GU"), ("ON", "CA-ON"), ("ca-on", "CA-ON"),
-        ("québec", "CA-QC"), ("Quebec", "CA-QC"), ("CA", "US-CA"), ("US-ON", None), ("CA-CA", None), ("Bavaria", None),
+        ("québec", "CA-QC"), ("Quebec", "CA-QC"), ("Que\u0301bec", "CA-QC"),
+        ("Washington, D.C.", "US-DC"), ("CA", "US-CA"), ("US-ON", None), ("CA-CA", None), ("Bavaria", None),
         ("", None), (None, None), (7, None), ("US", None),
     ],
 )  # fmt: skip

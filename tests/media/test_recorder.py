@@ -15,6 +15,7 @@ import soundfile
 
 from media.codecs import ULAW
 from media.engine import CaptureMode, Outcome, Side
+from media.recovery import recover
 from media.wav import WavWriter
 from scripts.audit_recordings import audit
 from tests.support.recordings import SECOND, Hand, Take, quiet_recorder, record
@@ -222,6 +223,23 @@ def test_a_manifest_that_cannot_be_written_leaves_what_recovery_needs(
     result = take.finish()
     assert result.outcome is Outcome.FAILED
     assert sorted(p.name for p in (tmp_path / DAY).iterdir()) == ["call-1.part.json", "call-1.wav.part"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"count": "x", "head": 1}', '{"count": 1}'])
+def test_a_damaged_head_of_the_chain_leaves_what_recovery_needs(tmp_path: Path, content: str) -> None:
+    (tmp_path / "acme").mkdir()
+    chain = tmp_path / "acme" / "chain.json"
+    chain.write_text(content)
+    hand = Hand()
+    take = Take(quiet_recorder(tmp_path, hand), hand)
+    take.run(2)
+    result = take.finish()
+    assert result.outcome is Outcome.FAILED
+    assert any("the manifest could not be written" in problem for problem in result.problems)
+    assert (tmp_path / DAY / "call-1.wav.part").exists()
+    assert (tmp_path / DAY / "call-1.part.json").exists()
+    chain.unlink()
+    assert [one.outcome for one in recover(tmp_path)] == [Outcome.RECOVERED]
 
 
 def test_a_defect_in_one_recording_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

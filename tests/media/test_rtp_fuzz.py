@@ -6,7 +6,7 @@ import random
 import resource
 
 from media.relay import Session
-from media.timeline import parse_records
+from media.source import parse_records
 from tests.support.mutator import packet_mutations
 
 FAR_END, STRANGER = ("192.0.2.10", 4000), ("198.51.100.7", 4000)

@@ -137,6 +137,29 @@ def test_sequence_numbers_and_timestamps_wrap(seq: int, ts: int) -> None:
     assert taken.expected_lost == 0
 
 
+@pytest.mark.parametrize("back", [10, 50, 130, 229, 500, 999, 5000])
+@pytest.mark.parametrize("ts", [0, 3_000_000_000])
+def test_a_sender_that_begins_anew_with_numbers_of_just_now_is_heard(back: int, ts: int) -> None:
+    audio = sound(RATE * 5)
+    packets = stream(audio, seq=2000)
+    anew = [replace(p, seq=p.seq - back, ts=p.ts - packets[130].ts + ts) for p in packets[130:]]
+    leg = Leg()
+    taken = leg.record(packets[:130] + anew, 5)
+    assert np.array_equal(taken.samples, plain(audio, 0, RATE * 5))
+    assert leg.line.counts.duplicate == 0
+
+
+@pytest.mark.parametrize("pace_ms", [0, 4])
+def test_a_block_that_comes_twice_is_no_new_beginning(pace_ms: int) -> None:
+    audio = sound(RATE * 3)
+    packets = stream(audio)
+    again = [replace(p, at=packets[79].at + i * pace_ms * 10**6) for i, p in enumerate(packets[70:80], 1)]
+    leg = Leg()
+    taken = leg.record(packets + again, 3)
+    assert np.array_equal(taken.samples, plain(audio, 0, RATE * 3))
+    assert leg.line.counts.duplicate == 10
+
+
 @pytest.mark.parametrize("jump", [10**6, -(10**6), 2**31 - 1, 4000, -4000])
 def test_a_timestamp_that_jumps_against_the_clock_moves_no_audio(jump: int) -> None:
     audio = sound(RATE * 6)

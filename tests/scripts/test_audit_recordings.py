@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -134,6 +135,38 @@ def test_a_manifest_that_was_removed(tree: Path) -> None:
 def test_the_last_manifest_removed_with_its_file(tree: Path) -> None:
     (tree / DAY / "none.json").unlink()
     assert kinds(tree) == {"broken chain"}
+
+
+def test_every_recording_of_an_organization_removed(tree: Path) -> None:
+    shutil.rmtree(tree / "acme" / "2026")
+    assert kinds(tree) == {"broken chain"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("both.mp3", "orphan audio"), ("both.WAV", "orphan audio"), ("both.wav.bak", "orphan file"), ("x", "orphan file"),
+     ("x.part", "orphan file"), (".hidden.raw", "orphan audio"), ("chain.json", "unreadable manifest")],
+)  # fmt: skip
+def test_a_copy_under_another_name(tree: Path, name: str, kind: str) -> None:
+    (tree / DAY / name).write_bytes((tree / DAY / "both.wav").read_bytes())
+    assert kinds(tree) == {kind}
+
+
+def test_a_pipe_is_no_recording(tree: Path) -> None:
+    os.mkfifo(tree / DAY / "x.wav")
+    assert kinds(tree) == {"orphan file"}
+
+
+def test_a_directory_that_cannot_be_read(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).endswith("acme"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert "unreadable directory" in kinds(tree)
 
 
 def test_an_edited_manifest(tree: Path) -> None:

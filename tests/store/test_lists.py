@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.consent.places import locate
 from gateway.store.errors import NotFound, StoreError
 from gateway.store.lists import Import, check
 from gateway.store.numbers import e164
 from gateway.store.store import Store
+from scripts.bench_decide import reference_data
 
 STATES = {"nh": "US-NH", "ca": "US-CA", "new hampshire": "US-NH", "us-nh": "US-NH"}
 
@@ -64,6 +66,23 @@ def test_bad_rows_are_named_by_line_and_column(csv_file: Path) -> None:
     assert (found.good, found.bad, rows) == (1, 6, ["+16035550100\tUS-NH"])
 
 
+def test_rows_that_are_no_csv_or_not_utf8_are_named_and_the_others_kept(csv_file: Path) -> None:
+    found, rows = _check(
+        csv_file,
+        b'number,state,name\n6035550100,NH,Ren\xe9\n6035550101,"NH"x,\n6035550102,NH,' + b'"' + b"x" * 200_000
+        + b'"\n6035550103,N\xc9,\n\xff12,NH,\n   \n6035550105,NH,\n6035550106,"NH\n6035550107,NH,\n',
+    )  # fmt: skip
+    assert [str(row) for row in found.named] == [
+        "line 3: row: is not CSV: ',' expected after '\"'",
+        "line 4: row: is not CSV: field larger than field limit (131072)",
+        "line 5: state: b'N\\xc9' is not UTF-8 text",
+        "line 6: number: b'\\xff12' is not UTF-8 text",
+        "line 9: row: is not CSV: unexpected end of data",
+    ]
+    assert (found.good, found.bad) == (2, 5)
+    assert rows == ["+16035550100\tUS-NH", "+16035550105\tUS-NH"]
+
+
 def test_number_of_named_rows_is_bounded(csv_file: Path) -> None:
     found, _ = _check(csv_file, "number,state\n" + "x,NH\n" * 1000)
     assert (found.bad, len(found.named)) == (1000, 20)
@@ -75,8 +94,10 @@ def test_number_of_named_rows_is_bounded(csv_file: Path) -> None:
         ("", "no column 'number'"),
         ("phone,state\n", "line 1: the header has no column 'number' .it has: phone, state"),
         ("number,number,state\n", "more than one column 'number'"),
-        (b"number,state\n6035550100,\xff\n", "not UTF-8"),
-        ("number,state\n" + '"' + "x" * 200_000, "field larger"),
+        ("number,state\n6035550100,NH\n".encode("utf-16"), "UTF-16; save it as UTF-8"),
+        (b"num\xffber,state\n", "no column 'number' .it has: num.ber, state"),
+        ('"' + "x" * 200_000, "line 1: the header is not CSV: field larger"),
+        ("x" * 3_000_000, "line 1: the header is not CSV: field larger"),
     ],
 )
 def test_file_that_is_no_list(csv_file: Path, content: str | bytes, said: str) -> None:
@@ -135,6 +156,8 @@ async def test_unknown_organization(store: Store) -> None:
         ("+1 (603) 555-0100", "+16035550100"),
         ("+442079460000", "+442079460000"),
         ("442079460000", "+442079460000"),
+        ("+4722222222", "+4722222222"),
+        ("+4155550123", None),
         ("911", None),
         ("5550100", None),
         ("", None),
@@ -151,6 +174,15 @@ def test_a_number_that_was_read_reads_the_same_again(text: str) -> None:
     found = e164(text)
     # outside +1 it is phonenumbers that reads, and it strips some national prefixes once more
     assert found is None or not found.startswith("+1") or e164(found) == found
+
+
+CODES = reference_data().area_codes
+
+
+@given(st.sampled_from(["", "+", "+1", "1", "tel:+1", "+4", "011"]), st.text(alphabet="0123456789", max_size=12))
+def test_a_number_is_the_same_to_the_list_as_to_the_decision(start: str, digits: str) -> None:
+    decided_on = locate(start + digits, CODES).e164
+    assert decided_on is None or e164(start + digits) == decided_on
 
 
 @given(st.text(max_size=40))

@@ -85,6 +85,46 @@ async def test_a_call_and_its_decisions(site: Site) -> None:
         await alice.get(path, 404)
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "content"),
+    [("bytes=0-0", 206, (0, 1)), ("bytes=-1", 206, (-1, None)), ("bytes=40-", 206, (40, None)),
+     ("bytes=0-999999999", 206, (0, None)), ("bytes=-999999999", 206, (0, None)), ("Bytes = 2 - 5", 206, (2, 6)),
+     ("bytes=0-1, 999999999-", 206, (0, 2)), ("bytes=3-4,", 206, (3, 5)), ("bytes=5-2", 200, (0, None)),
+     ("bytes=--5", 200, (0, None)), ("bytes=", 200, (0, None)), ("items=0-5", 200, (0, None)),
+     ("nonsense", 200, (0, None)), ("", 200, (0, None)), ("bytes=" + "0-1," * 500, 200, (0, None)),
+     ("bytes=-0", 416, None), ("bytes=999999999-", 416, None), ("bytes=" + "9" * 30 + "-", 416, None)],
+)  # fmt: skip
+async def test_ranges_of_every_kind(site: Site, asked: str, status: int, content: tuple[int, int | None]) -> None:
+    data = (await real_recording(site, "call-1")).read_bytes()
+    boss = await site.browser("boss")
+    answer = await boss("GET", "/recordings/call-1/audio", headers={"range": asked})
+    assert answer.status_code == status
+    if status == 416:
+        assert answer.headers["content-range"] == f"bytes */{len(data)}"
+        assert answer.headers["content-type"] == "application/problem+json"
+        other = await boss("GET", "/recordings/call-1/audio", headers={"range": asked, "if-range": '"other"'})
+        assert (other.status_code, other.content) == (200, data)
+    else:
+        assert answer.content == data[slice(*content)]
+    head = await boss("HEAD", "/recordings/call-1/audio", headers={"range": asked})
+    assert (head.status_code, head.headers["content-length"]) == (200, str(len(data)))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"since": "0001-01-01T00:00:00+23:00"}, {"until": "9999-12-31T23:59:59-23:00"},
+     {"cursor": "0001-01-01T00:00:00+23:59~1"}, {"cursor": "2026-01-01T00:00:00Z~99999999999999999999"},
+     {"cursor": "2026-01-01T00:00:00Z~-1"}, {"cursor": "2026-01-01T00:00:00~1"}, {"cursor": "~"}],
+)  # fmt: skip
+async def test_times_and_cursors_that_no_database_takes(site_on_both: Site, query: dict[str, str]) -> None:
+    boss = await site_on_both.browser("boss")
+    await boss.get("/recordings", 422, **query)
+    if not query.get("cursor", "").startswith("2026-01-01T00:00:00Z"):
+        await boss.get("/calls", 422, **query)
+    if "since" in query:
+        await boss.send("POST", "/policy/simulation", {"settings": {}, "source": "calls", **query}, 422)
+
+
 async def test_audio_is_streamed_with_range(site: Site) -> None:
     path = await real_recording(site, "call-1")
     data = path.read_bytes()

@@ -48,7 +48,7 @@ async def test_bad_rows_are_named_by_line_and_nothing_or_the_rest_is_kept(site: 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "name,place\nx,y\n", "number,number,state\n1,2,3\n", 'number,state\n"+1603\n', "\x00\x01\x02"]
+    "text", ["", "name,place\nx,y\n", "number,number,state\n1,2,3\n", 'number,"state\n', "\x00\x01\x02"]
 )
 async def test_what_is_no_list_is_told_in_one_line(site: Site, text: str) -> None:
     problem = await upload(await site.browser("boss"), text, 422)
@@ -59,6 +59,8 @@ async def test_what_is_no_list_is_told_in_one_line(site: Site, text: str) -> Non
 async def test_what_is_not_utf8_and_what_is_no_csv(site: Site) -> None:
     boss = await site.browser("boss")
     answer = await boss("POST", "/lists", content=b"number,state\n\xff\xfe,NH\n", headers={"content-type": "text/csv"})
+    assert answer.json()["bad_rows"] == [{"line": 2, "column": "number", "problem": "b'\\xff\\xfe' is not UTF-8 text"}]
+    answer = await boss("POST", "/lists", content=GOOD.encode("utf-16"), headers={"content-type": "text/csv"})
     assert answer.status_code == 422
     answer = await boss("POST", "/lists", content=b"{}", headers={"content-type": "application/json"})
     assert answer.status_code == 415

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import AwareDatetime, BaseModel, Field, StrictBool, StrictStr
+from pydantic import BaseModel, Field, StrictBool, StrictStr
 
 from gateway.consent.engine import decide
 from gateway.consent.facts import Facts
@@ -20,7 +20,7 @@ from gateway.web.jobs import Busy
 from gateway.web.problems import Problem, responses
 from gateway.web.roles import Principal, Scope
 from gateway.web.settings_rules import change_setting, describe, policy_view
-from gateway.web.types import Number, Text, Username
+from gateway.web.types import Moment, Number, Text, Username
 
 router = APIRouter(tags=["policy"])
 
@@ -205,8 +205,8 @@ class Simulation(BaseModel):
         default=None, description="calls: of this user alone; list: whose location counts (without: every "
         "location that users of the organization have)",
     )  # fmt: skip
-    since: AwareDatetime | None = Field(default=None, description="calls: from this time on")
-    until: AwareDatetime | None = Field(default=None, description="calls: before this time")
+    since: Moment | None = Field(default=None, description="calls: from this time on")
+    until: Moment | None = Field(default=None, description="calls: before this time")
 
 
 class Outcome(BaseModel):

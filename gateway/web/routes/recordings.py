@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
@@ -17,6 +17,7 @@ from gateway.web.auth import WebDep, need
 from gateway.web.context import Web
 from gateway.web.peaks import peaks
 from gateway.web.problems import Problem, responses
+from gateway.web.ranges import Unsatisfiable, satisfiable
 from gateway.web.roles import Principal, Scope
 from gateway.web.routes.calls import Mode, call_filter
 from gateway.web.types import CallIdPath, Cursor, Limit, NumberQuery, TextQuery, Time
@@ -110,15 +111,34 @@ async def read_recording(web: WebDep, principal: Reader, call_id: CallIdPath) ->
     },
 )  # fmt: skip
 async def read_audio(
-    web: WebDep, principal: Reader, call_id: CallIdPath,
+    request: Request, web: WebDep, principal: Reader, call_id: CallIdPath,
     download: Annotated[bool, Query(description="As a file to be saved")] = False,
 ) -> FileResponse:  # fmt: skip
     """The audio file; ``Range`` is honoured (RFC 9110), so that players can seek."""
     path = await audio_path(web, principal, call_id)
+    try:
+        _honour_range(request, (await asyncio.to_thread(path.stat)).st_size)
+    except OSError:
+        raise Problem(404, "the audio file is gone") from None
     return FileResponse(
         path, media_type="audio/wav", filename=path.name,
         content_disposition_type="attachment" if download else "inline", headers={"cache-control": "private, no-store"},
     )  # fmt: skip
+
+
+def _honour_range(request: Request, size: int) -> None:
+    """Leave of the request's Range what FileResponse can serve. Raises Problem 416."""
+    others = [(name, value) for name, value in request.scope["headers"] if name != b"range"]
+    ranges = None
+    if request.method == "GET":  # for no other method has Range a meaning (RFC 9110 §14.2)
+        try:
+            ranges = satisfiable(request.headers.get("range"), size)
+        except Unsatisfiable:
+            if "if-range" in request.headers:  # it may be of another file: that goes first
+                return
+            headers = {"content-range": f"bytes */{size}"}
+            raise Problem(416, f"there are {size:,} bytes", headers=headers) from None
+    request.scope["headers"] = [*others, (b"range", ranges.encode())] if ranges is not None else others
 
 
 @router.get("/recordings/{call_id}/peaks", responses=responses(404), operation_id="read_peaks")

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from gateway.store.access import ApiToken
 from gateway.web.auth import (
@@ -25,7 +25,7 @@ from gateway.web.context import Web
 from gateway.web.passwords import WeakPassword
 from gateway.web.problems import Problem, responses
 from gateway.web.roles import Principal, Scope
-from gateway.web.types import Secret, Text
+from gateway.web.types import Moment, Secret, Text
 
 router = APIRouter(tags=["sessions and tokens"])
 
@@ -140,7 +140,7 @@ class NewToken(BaseModel):
 
     name: Text = Field(min_length=1)
     scopes: list[Scope] = Field(min_length=1, description="Those of its user at most")
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 class MadeToken(TokenView):
