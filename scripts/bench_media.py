@@ -34,6 +34,7 @@ from media.engine import CaptureMode
 from scripts.media_peers import Plan, Result, measure_echo, measure_engine, measure_rtpengine
 
 Measure = Callable[[Plan], Result]
+PARTS = ["costs", "curve", "most"]
 LATE_SLOTS = 0.02
 """Share of its 1 ms slots that the load may begin 5 ms late, before it is taken for the limit."""
 
@@ -202,19 +203,26 @@ def draw(rows: list[Result], path: Path) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that is asked for."""
     plan = Plan(Path(), options.calls, options.seconds)
-    short = replace(plan, seconds=min(5.0, options.seconds))
-    costs = in_turn([ECHO, RELAY, AGENT, STEREO, PEER, PCAP], plan, options.runs)
-    if options.quick:
-        return {"costs": costs, "curve": [], "most": []}
-    rows = curve([RELAY, STEREO, PCAP], short, [50, 100, 200, 400, 800], options.runs)
+    short = replace(plan, seconds=min(4.0, options.seconds))
+    found: dict[str, Any] = {part: [] for part in PARTS}
+    if "costs" in options.parts:
+        found["costs"] = in_turn([ECHO, RELAY, AGENT, STEREO, PEER, PCAP], plan, options.runs)
+    if "curve" in options.parts:
+        found["curve"] = curve([RELAY, STEREO, PCAP], short, [50, 200, 500, 1000], options.runs)
+    if "most" in options.parts:
+        found["most"] = borne(short)
+    return found
+
+
+def borne(plan: Plan) -> list[Result]:
+    """One core with the load on the other, then both cores with one thread and with two."""
     one, both = frozenset({0}), frozenset({0, 1})
     most = []
     for contestant, threads, cores in ((STEREO, 1, one), (PCAP, 1, one), (STEREO, 1, both), (STEREO, 2, both)):
-        pinned = replace(
-            short, threads=threads, cores=cores, load_cores=frozenset({1}) if cores == one else frozenset()
-        )
-        most.append(most_calls(contestant, pinned, 200, 3000) | {"cores": len(cores)})
-    return {"costs": costs, "curve": rows, "most": most}
+        elsewhere = frozenset({1}) if cores == one else frozenset()
+        pinned = replace(plan, threads=threads, cores=cores, load_cores=elsewhere)
+        most.append(most_calls(contestant, pinned, 250, 3000) | {"cores": len(cores)})
+    return most
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -226,13 +234,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="the first table alone, one run of 3 seconds each")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--picture", type=Path, default=Path("artifacts/media_cost.png"), help="default: %(default)s")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="which of the three (default: all)")
     options = parser.parse_args(argv)
     for program, hint in (("rtpengine", "scripts/install_peers.sh"), (os.environ.get("CC", "cc"), "a C compiler")):
         if shutil.which(program) is None:
             print(f"bench_media: {program} is not installed: {hint}", file=sys.stderr)
             return 2
     if options.quick:
-        options.seconds, options.runs = 3.0, 1
+        options.seconds, options.runs, options.parts = 3.0, 1, ["costs"]
     found = run(options)
     if found["curve"]:
         draw(found["curve"], options.picture)
@@ -240,10 +249,12 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(found))
         return 0
     console = Console()
-    show_costs(found["costs"], options.calls, console)
+    if found["costs"]:
+        show_costs(found["costs"], options.calls, console)
+    if found["most"]:
+        show_most(found["most"], console)
     if found["curve"]:
         show_curve(found["curve"], console)
-        show_most(found["most"], console)
         console.print(f"drawn: {options.picture}", highlight=False)
     return 0
 

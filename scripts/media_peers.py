@@ -1,8 +1,8 @@
 """Whom the media benchmark measures: our media engine, Debian's rtpengine, and a loop that does nothing but relay.
 
 All get the same load from ``native/rtp_load.c``: calls with two legs of 50 packets a second of G.711, each packet
-verified byte for byte when it comes back. Measured is the CPU time of the whole process (relay and writer threads, kernel
-time included) from when calls and files are open until the last packet was written.
+verified byte for byte when it comes back. Measured is the CPU time of the whole process (relay and writer threads, in
+the kernel, too) from when calls and files are open until the last packet was written.
 """
 
 from __future__ import annotations
