@@ -24,7 +24,7 @@ def recover(root: Path) -> list[RecordingResult]:
     For the one process that writes there, before it starts to. Never raises for what it finds.
     """
     results = []
-    for unfinished in (*root.glob(f"{_DAY}/*.json.tmp"), *root.glob("*/chain.json.tmp")):
+    for unfinished in (*root.glob(f"{_DAY}/*.tmp"), *root.glob("*/chain.json.tmp")):
         unfinished.unlink(missing_ok=True)  # cut short before it had its name: what it was to replace still stands
     for sidecar in sorted(root.glob(f"{_DAY}/*.part.json")):
         try:

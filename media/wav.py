@@ -31,9 +31,11 @@ class WavWriter:
         self.channels = channels
         self.frames = 0
         """Frames that the timeline has got to, written or not."""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o640)
+        made = path.with_name(path.name + ".tmp")
+        self._descriptor = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o640)
         try:
             self._write(header(channels, 0), 0)
+            made.replace(path)  # not before it can be read
         except OSError:
             self.close()
             raise
