@@ -7,7 +7,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -76,6 +76,8 @@ async def log_in(web: Web, username: str, password: str, source: str) -> tuple[s
     right = await verified(login.password_hash if login is not None else None, password)
     if login is None or not right or not login.identity.enabled:
         until = await web.store.access.login_failed(login.identity, source) if login is not None and not right else None
+        if login is None and (seconds := web.strangers.wait(username)):
+            until = now + timedelta(seconds=seconds)
         if until is not None:
             raise _locked(until, now)
         raise Problem(401, "user name or password is wrong")

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gateway.b2bua.calls import LiveCall
 from gateway.consent.engine import ConsentData
+from gateway.store.access import LOCK_AFTER, LOCK_FOR
 from gateway.store.store import Store
 from gateway.web.jobs import Jobs
 from gateway.web.throttle import Throttle
@@ -44,6 +45,8 @@ class Web:
     max_upload_bytes: int = 512 * 1024 * 1024
     jobs: Jobs = field(default_factory=Jobs)
     throttle: Throttle = field(default_factory=Throttle)
+    strangers: Throttle = field(default_factory=lambda: Throttle(LOCK_AFTER - 1, LOCK_FOR.total_seconds()))
+    """Names that nobody has are locked like those that somebody has: a lock must not tell which is which."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def close(self) -> None:

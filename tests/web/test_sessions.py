@@ -60,6 +60,17 @@ async def test_wrong_passwords_lock_the_user_and_the_right_one_does_not_help(sit
     assert (await (await site.browser()).log_in("alice")).status_code == 200
 
 
+async def test_a_name_that_nobody_has_is_locked_alike(site: Site) -> None:
+    browser = await site.browser()
+    answers = {}
+    for name in ("alice", "nobody"):
+        answers[name] = [await browser.log_in(name, "wrong") for _ in range(LOCK_AFTER + 1)]
+    for known, unknown in zip(answers["alice"], answers["nobody"], strict=True):
+        assert known.status_code == unknown.status_code
+        assert known.json()["detail"] == unknown.json()["detail"]
+        assert ("retry-after" in known.headers) == ("retry-after" in unknown.headers)
+
+
 async def test_a_right_password_forgives_the_wrong_ones_before_it(site: Site) -> None:
     browser = await site.browser()
     for _ in range(3):
