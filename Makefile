@@ -1,4 +1,4 @@
-.PHONY: help run test bench check install screenshots clean
+.PHONY: help run test sanitize bench check install screenshots clean
 
 help:           ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -20,7 +20,12 @@ test:           ## install what the tests need, then lint, types and every test
 	@scripts/install.sh softphone test
 	@scripts/install_peers.sh
 	@$(MAKE) --no-print-directory check
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist loadfile
+	@$(MAKE) --no-print-directory sanitize
+
+sanitize:       ## the native parts built with sanitizers, under their tests and the packet fuzzer
+	@scripts/sanitize_relay.sh
+	@scripts/sanitize_relay.sh thread
 
 bench:          ## install what the benchmarks need, run them beside their peers
 	@scripts/install.sh softphone test bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from config.settings import SettingsError, load
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TWOPARTY_CONFIG", raising=False)
+    for name in [name for name in os.environ if name.startswith("TWOPARTY_")]:
+        monkeypatch.delenv(name)
 
 
 def written(path: Path, text: str) -> Path:

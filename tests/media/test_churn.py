@@ -116,7 +116,7 @@ class Churn:
 def test_nothing_is_left_over(backend: str) -> None:
     engine = NativeMediaEngine(
         ForgetfulRecorder(),
-        port_range=(20000, 60000),
+        port_range=(10000, 17999),
         quarantine_seconds=1.0,
         workers=2,
         backend=backend,

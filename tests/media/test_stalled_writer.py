@@ -61,7 +61,7 @@ def open_calls(engine: NativeMediaEngine, far_ends: tuple[int, int]) -> list[Nat
 @pytest.mark.timing
 def test_ten_seconds_without_a_writer(tmp_path: Path) -> None:
     disk, recordings = Disk(), tmp_path / "recordings"
-    engine = NativeMediaEngine(Recorder(recordings, open_file=disk.open), port_range=(20000, 60000), ring_bytes=RING)
+    engine = NativeMediaEngine(Recorder(recordings, open_file=disk.open), port_range=(18000, 19999), ring_bytes=RING)
     load = Load(Plan(tmp_path, CALLS, SECONDS))
     try:
         sessions = open_calls(engine, load.far_ends)
