@@ -109,10 +109,8 @@ def most_calls(contestant: Contestant, plan: Plan, step: int, limit: int) -> Res
     best: Result = {"calls": 0, "us_per_packet": 0.0, "us_per_packet_of_load": 0.0, "p99_ms": 0.0, "limited": False}
     for calls in range(step, limit + 1, step):
         result = run_once(contestant, replace(plan, calls=calls))
-        if load_was_the_limit(result):
-            best["limited"] = True
-            break
         if result["lost"] or result.get("ring_lost"):
+            best["limited"] = load_was_the_limit(result)
             break
         best = result | {"calls": calls, "limited": False}
     return best | {"name": contestant.name, "threads": plan.threads}
