@@ -38,8 +38,8 @@ def live_tab(desk: Desk) -> None:
                     ui.label(f"talking for {time}" if up else f"ringing for {time}").classes("tp-soft")
                     _leg("Agent", call.agent_captured)
                     _leg("Prospect", call.prospect_captured)
-                    _pause(call)
                     ui.label(words.reason(call.reason)).classes("tp-hint")
+                    _pause(call)
 
     async def refresh() -> None:
         try:
