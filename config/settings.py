@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 _SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
+_KEYS = r"^[0-9*#A-D]{0,16}$"
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+", re.ASCII)
 _NEVER_PASSED = frozenset({
     "accept", "accept-encoding", "allow", "authorization", "call-id", "contact", "content-encoding", "content-length",
@@ -136,6 +137,12 @@ class Recording(_Section):
     root: Path
     writers: int = Field(ge=1, le=64, description="Threads that decode and write; each recording is on one")
     step_seconds: float = Field(gt=0, le=2)
+    format: Literal["wav", "flac", "ogg"] = Field(description="What a finished recording is kept as; ogg is Ogg Opus")
+    keep_undecodable: bool = Field(
+        description="Keep the payload of codecs that can't be decoded, of legs that are captured, as rtpdump files"
+    )
+    pause_keys: str = Field(pattern=_KEYS, description="What an agent presses to pause capture; empty = nothing")
+    resume_keys: str = Field(pattern=_KEYS, description="The same to resume it; equal to pause_keys = either")
 
 
 class StoreSettings(_Section):

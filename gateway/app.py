@@ -19,6 +19,7 @@ from gateway.b2bua.authentication import Authenticator
 from gateway.b2bua.call import CallLimits
 from gateway.b2bua.calls import CallSettings, CallTable, recording_row
 from gateway.b2bua.gate import ConsentGate, load_data
+from gateway.b2bua.keys import ControlKeys
 from gateway.b2bua.termination import Termination
 from gateway.consent.engine import ConsentData
 from gateway.sip.errors import SipError
@@ -30,6 +31,7 @@ from gateway.transport.endpoint import SipTransport
 from gateway.web.app import make_app
 from gateway.web.context import Web
 from gateway.web.server import WebServer
+from media.formats import FileFormat
 from media.native import NativeMediaEngine
 from media.quality import SessionQuality
 from media.recorder import Recorder
@@ -254,6 +256,8 @@ def _media(settings: Settings) -> NativeMediaEngine:
             settings.recording.root,
             step_seconds=settings.recording.step_seconds,
             writers=settings.recording.writers,
+            file_format=FileFormat(settings.recording.format),
+            keep_undecodable=settings.recording.keep_undecodable,
         ),
         port_range=(media.port_min, media.port_max),
         workers=media.workers,
@@ -278,6 +282,7 @@ def _table(settings: Settings, store: Store, media: NativeMediaEngine, gate: Con
             media_advertise=settings.media.advertise,
             headers_passed=frozenset(name.lower() for name in sip.headers_passed),
             recording_enabled=settings.recording.enabled,
+            keys=ControlKeys(settings.recording.pause_keys, settings.recording.resume_keys),
         ),
         CallLimits(
             no_answer=sip.no_answer_seconds,

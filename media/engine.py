@@ -190,6 +190,18 @@ class MediaSession(Protocol):
         Raises ValueError if ``mode`` is wider than the present one. The file keeps its channel count.
         """
 
+    def pause(self, **details: object) -> None:
+        """Capture nothing until ``resume``: the rings of all legs are gone when this returns, the file is silence from
+        here on. ``details`` (who, how) go into the manifest. Before ``start_capture`` it means that capture begins
+        paused. Idempotent."""
+
+    def resume(self, **details: object) -> None:
+        """Capture again what ``mode`` allows now. Idempotent; without a pause it does nothing."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether capture is paused."""
+
     def mark(self, event: str, **details: object) -> None:
         """Note an event (hold, resume, re-INVITE …) with its sample position for the manifest's ``events``."""
 

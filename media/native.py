@@ -80,6 +80,10 @@ class Recording(Protocol):
 
     def narrow(self, mode: CaptureMode, reason: str, at_ns: int, remaining: Mapping[Side, bytes]) -> None: ...
 
+    def pause(self, at_ns: int, remaining: Mapping[Side, bytes], details: Mapping[str, object]) -> None: ...
+
+    def resume(self, at_ns: int, details: Mapping[str, object]) -> None: ...
+
     def mark(self, event: str, at_ns: int, details: Mapping[str, object]) -> None: ...
 
     def finish(
@@ -133,6 +137,7 @@ class NativeMediaSession:
         self._codecs: dict[Side, dict[int, Codec]] = {}
         self._recording: Recording | None = None
         self._started = False
+        self._paused: dict[str, object] | None = None
         self._captured: frozenset[Side] = frozenset()
         self._finished: Future[RecordingResult | None] | None = None
 
@@ -202,8 +207,7 @@ class NativeMediaSession:
             return
         self._started = True
         start_ns = time.monotonic_ns()
-        missing = [side for side in _SIDES_OF[self._mode] if not self._relay.start_capture(side, start_ns)]
-        self._captured = frozenset(side for side in _SIDES_OF[self._mode] if side not in missing)
+        missing = self._start_rings(start_ns) if self._paused is None else []
         try:
             self._recording = self._recorder.start(self._request, self._mode, self._source, start_ns)
         except Exception:
@@ -212,8 +216,41 @@ class NativeMediaSession:
             return
         for side in self._codecs:
             self._tell_codecs(side, start_ns)
+        self._mark_missing(missing)
+        if (details := self._paused) is not None:
+            self._tell(lambda recording: recording.pause(start_ns, {}, details))
+
+    def _start_rings(self, start_ns: int) -> list[Side]:
+        """Make the rings that the mode allows; the sides for which there was no memory."""
+        missing = [side for side in _SIDES_OF[self._mode] if not self._relay.start_capture(side, start_ns)]
+        self._captured = frozenset(side for side in _SIDES_OF[self._mode] if side not in missing)
+        return missing
+
+    def _mark_missing(self, missing: list[Side]) -> None:
         for side in missing:
             self.mark("ring_failed", side=side.name.lower())
+
+    @property
+    def paused(self) -> bool:
+        return self._paused is not None
+
+    def pause(self, **details: object) -> None:
+        if self._paused is not None or self._finished is not None:
+            return
+        self._paused = details
+        remaining = self._stop_rings(CaptureMode.NONE)
+        at_ns = time.monotonic_ns()
+        self._tell(lambda recording: recording.pause(at_ns, remaining, details))
+
+    def resume(self, **details: object) -> None:
+        if self._paused is None or self._finished is not None:
+            return
+        self._paused = None
+        if not self._started or self._recording is None:
+            return
+        at_ns = time.monotonic_ns()
+        self._tell(lambda recording: recording.resume(at_ns, details))
+        self._mark_missing(self._start_rings(at_ns))
 
     def narrow(self, mode: CaptureMode, reason: str) -> None:
         if mode.width > self._mode.width:

@@ -21,15 +21,21 @@ import numpy as np
 import structlog
 
 from media.codecs import SAMPLE_RATE
+from media.encoded import EncodedFile, name_for
 from media.engine import CaptureMode, Codec, LegStats, Outcome, RecordingRequest, RecordingResult, SessionStats, Side
+from media.formats import Converter, FileFormat, convert
 from media.manifest import SCHEMA, Chain, component, directory_for, file_sha256, utc, write_atomically
+from media.packets import Packet
+from media.silence import Silences
 from media.timeline import LegTimeline
 from media.wav import WavWriter
 
 log = structlog.get_logger("recorder")
 
-HOLD_SECONDS = 0.4
+HOLD_SECONDS = 0.6
 """How long samples wait for packets that are late or out of order before they are written."""
+PATIENCE_SECONDS = 30.0
+"""How long a recording of which nothing was heard yet waits with its sample rate."""
 SIDES = {CaptureMode.NONE: (), CaptureMode.AGENT_ONLY: (Side.AGENT,), CaptureMode.BOTH: (Side.AGENT, Side.PROSPECT)}
 
 
@@ -50,6 +56,17 @@ class Clock:
 
 
 Command = Callable[["Recording"], None]
+_EDGES = frozenset({"narrow", "pause", "pause_end"})
+"""Events that every manifest has, a recovered one's too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a recording ends."""
+
+    end_ns: int
+    termination: Mapping[str, Any]
+    stats: SessionStats
 
 
 class Recording:
@@ -68,9 +85,12 @@ class Recording:
         self._start_ns = start_ns
         self._started = recorder.clock.utc()
         self._sides = SIDES[mode]
-        self._legs = {side: LegTimeline(start_ns) for side in self._sides}
+        self._legs = {side: LegTimeline(start_ns, keep=self._keeper(side)) for side in self._sides}
         self._received_before = _received(source.stats())
-        self._silent: dict[Side, int] = {}
+        self._silences = Silences()
+        self._encoded: dict[Side, EncodedFile] = {}
+        self._rate: int | None = None
+        self._ending: _Ending | None = None
         self._commands: deque[Command] = deque()
         self._events: list[dict[str, Any]] = []
         self._problems: list[str] = []
@@ -94,6 +114,16 @@ class Recording:
     def mark(self, event: str, at_ns: int, details: Mapping[str, object]) -> None:
         """An event for the manifest."""
         self._commands.append(lambda r: r._mark(event, at_ns, details))
+
+    def pause(self, at_ns: int, remaining: Mapping[Side, bytes], details: Mapping[str, object]) -> None:
+        """All legs are silence from ``at_ns`` on, until ``resume``."""
+        self._commands.append(lambda r: r._pause(at_ns, remaining, details))
+        self._thread.wake()
+
+    def resume(self, at_ns: int, details: Mapping[str, object]) -> None:
+        """The legs are heard again."""
+        self._commands.append(lambda r: r._resume(at_ns, details))
+        self._thread.wake()
 
     def finish(
         self, end_ns: int, termination: Mapping[str, Any], remaining: Mapping[Side, bytes], stats: SessionStats
@@ -120,8 +150,24 @@ class Recording:
 
     def _open_file(self, path: Path, frames: int) -> None:
         """Open the file with ``frames`` frames of silence for what is past."""
-        self._writer = self._recorder.open_file(path, len(self._sides))
+        self._writer = self._recorder.open_file(path, len(self._sides), self._rate or SAMPLE_RATE)
         self._writer.frames = frames
+
+    def _settle_rate(self, *, final: bool = False) -> bool:
+        """The file's sample rate: that of the better leg, by what is heard, else by what was agreed on. False while
+        it may still be waited for."""
+        if self._rate is not None:
+            return True
+        heard = {side: leg.heard_rate() for side, leg in self._legs.items()}
+        if not final and not any(heard.values()):
+            return False
+        rates = [heard[side] or leg.promised_rate() for side, leg in self._legs.items()]
+        self._rate = self._recorder.file_format.rate_for(max(rates, default=SAMPLE_RATE))
+        for leg in self._legs.values():
+            leg.rate = self._rate
+        if self._writer is not None:
+            self._writer.rate = self._rate
+        return True
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -134,9 +180,15 @@ class Recording:
             "started": utc(self._started),
         }
 
-    def _write_sidecar(self, directory: Path) -> None:
-        """What recovery needs to know. Raises OSError."""
-        about = self._identity() | {"events": [e for e in self._events if e["event"] == "narrow"]}
+    def _write_sidecar(self, directory: Path, closing: Mapping[str, Any] | None = None) -> None:
+        """What recovery needs to know; ``closing`` is the manifest, where only the file is not converted yet. Raises
+        OSError."""
+        about = self._identity() | {
+            "file_format": str(self._recorder.file_format),
+            "events": [e for e in self._told_events() if e["event"] in _EDGES],
+            "pauses": [list(pause) for pause in self._silences.pauses],
+            "closing": closing,
+        }
         write_atomically(directory / f"{self.request.call_id}.part.json", self._recorder.encode(about))
 
     def _trouble(self, what: str, error: Exception) -> None:
@@ -153,26 +205,27 @@ class Recording:
             self._open()
         while self._commands and not self.finished.done():
             self._commands.popleft()(self)
-        if self.finished.done():
+        if self.finished.done() or self._ending is not None:
             return
         for side, leg in self._legs.items():
             leg.feed(self._source.drain(side))
-        self._write(self._position(now_ns) - int(HOLD_SECONDS * SAMPLE_RATE))
+        if self._settle_rate(final=now_ns - self._start_ns > PATIENCE_SECONDS * 1e9):
+            self._write(self._position(now_ns - int(HOLD_SECONDS * 1e9)))
 
     def _position(self, at_ns: int) -> int:
-        return max(0, int((at_ns - self._start_ns) * SAMPLE_RATE / 1e9))
+        return max(0, (at_ns - self._start_ns) * (self._rate or SAMPLE_RATE) // 1_000_000_000)
 
     def _write(self, until: int) -> None:
         if self._limit is not None:
             until = min(until, self._limit)
         if until <= self._written or not self._legs:
             return
-        taken = [leg.take(until) for leg in self._legs.values()]
-        for side, sample in self._silent.items():
-            index = list(self._legs).index(side)
-            taken[index][max(0, sample - self._written) :] = 0
+        frames = np.empty((until - self._written, len(self._legs)), dtype=np.int16)
+        for channel, (side, leg) in enumerate(self._legs.items()):
+            samples = leg.take(until)
+            self._silences.apply(side, samples, self._written)
+            frames[:, channel] = samples
         before, self._written = self._written, until
-        frames = taken[0] if len(taken) == 1 else np.stack(taken, axis=1)
         try:
             if self._writer is None and self._directory is not None:
                 self._open_file(self._directory / f"{self.request.call_id}.wav.part", before)
@@ -183,55 +236,127 @@ class Recording:
             self._trouble("samples could not be written, and are silence in the file", error)
 
     def _mark(self, event: str, at_ns: int, details: Mapping[str, object]) -> None:
-        if len(self._events) < 1000:
-            self._events.append({"event": event, "sample": self._position(at_ns), **details})
+        if event == "hold":
+            for leg in self._legs.values():
+                leg.interrupt()
+        if len(self._events) < 1000 or event in _EDGES:
+            self._events.append({"event": event, "at_ns": at_ns, **details})
+
+    def _told_events(self) -> list[dict[str, Any]]:
+        """The events with their samples."""
+        return [
+            {"event": e["event"], "sample": self._position(e["at_ns"])}
+            | {key: value for key, value in e.items() if key not in ("event", "at_ns")}
+            for e in self._events
+        ]
 
     def _narrow(self, mode: CaptureMode, reason: str, at_ns: int, remaining: Mapping[Side, bytes]) -> None:
+        self._feed(remaining)
+        sample = self._position(at_ns)
+        self._mark("narrow", at_ns, {"mode": str(mode), "reason": reason})
+        for side, leg in self._legs.items():
+            if side not in SIDES[mode]:
+                self._silences.end(side, sample)
+                leg.interrupt()
+        if mode is CaptureMode.NONE:
+            self._limit = sample
+        self._note_edge("the narrowing could not be noted")
+
+    def _feed(self, remaining: Mapping[Side, bytes]) -> None:
+        """Take what was left in rings that are gone; positions are samples from here on."""
         for side, data in remaining.items():
             if side in self._legs:
                 self._legs[side].feed(data)
-        sample = self._position(at_ns)
-        self._events.append({"event": "narrow", "sample": sample, "mode": str(mode), "reason": reason})
-        for side in self._legs:
-            if side not in SIDES[mode]:
-                self._silent.setdefault(side, sample)
-        if mode is CaptureMode.NONE:
-            self._limit = sample
+        self._settle_rate(final=True)
+
+    def _note_edge(self, trouble: str) -> None:
         try:
             if self._directory is not None and self._sides:
                 self._write_sidecar(self._directory)
         except OSError as error:
-            self._trouble("the narrowing could not be noted", error)
+            self._trouble(trouble, error)
+
+    def _pause(self, at_ns: int, remaining: Mapping[Side, bytes], details: Mapping[str, object]) -> None:
+        self._feed(remaining)
+        self._silences.pause(self._position(at_ns))
+        for leg in self._legs.values():
+            leg.interrupt()
+        self._mark("pause", at_ns, details)
+        self._note_edge("the pause could not be noted")
+
+    def _resume(self, at_ns: int, details: Mapping[str, object]) -> None:
+        self._silences.resume(self._position(at_ns))
+        self._mark("pause_end", at_ns, details)
+        self._note_edge("the end of the pause could not be noted")
 
     def _finish(
         self, end_ns: int, termination: Mapping[str, Any], remaining: Mapping[Side, bytes], stats: SessionStats
     ) -> None:
+        if self._ending is not None:
+            return
+        self._ending = _Ending(end_ns, termination, stats)
+
+        def close() -> None:
+            self._feed(remaining)
+            for leg in self._legs.values():
+                leg.interrupt()  # what is missing at the end is the end
+            self._write(self._position(end_ns))
+            self._close_file()
+            manifest = self._manifest()
+            format_ = self._recorder.file_format
+            if format_ is FileFormat.WAV or manifest["audio"] is None:
+                self._conclude(manifest)
+            else:
+                self._convert(manifest, format_)
+
+        self._guarded(close)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Whatever goes wrong at the end, there is a result."""
         try:
-            result = self._close(end_ns, termination, remaining, stats)
+            work()
         except Exception as error:
             log.exception("recording failed", call_id=self.request.call_id)
-            result = self._result(
-                Outcome.FAILED, None, None, None, (*self._problems, f"{type(error).__name__}: {error}")
-            )
+            problem = f"{type(error).__name__}: {error}"
+            self._done(self._result(Outcome.FAILED, None, None, (*self._problems, problem)))
+
+    def _done(self, result: RecordingResult) -> None:
         self._legs = {}  # their buffers; who holds the result needs them no more
         if not self.finished.done():
             self.finished.set_result(result)
 
-    def _close(
-        self, end_ns: int, termination: Mapping[str, Any], remaining: Mapping[Side, bytes], stats: SessionStats
-    ) -> RecordingResult:
-        for side, data in remaining.items():
-            if side in self._legs:
-                self._legs[side].feed(data)
-        self._write(self._position(end_ns))
-        self._note_missing(stats)
-        audio = self._close_file()
-        outcome = self._outcome(audio)
-        manifest = self._manifest(outcome, end_ns, termination, stats, audio)
+    def _convert(self, manifest: dict[str, Any], format_: FileFormat) -> None:
+        """Make the file of the configured format beside the WAV file, in the converter's thread."""
+        assert self._writer is not None and self._directory is not None
+        source, target = self._writer.path, self._directory / f"{self.request.call_id}{format_.suffix}"
+        try:
+            self._write_sidecar(self._directory, manifest)
+        except OSError as error:
+            self._trouble("the end of the call could not be noted", error)
+
+        def work() -> None:
+            problem: OSError | None = None
+            try:
+                convert(source, target, format_)
+            except OSError as error:
+                problem = error
+            self._commands.append(lambda r: r._guarded(lambda: r._converted(manifest, target, format_, problem)))
+            self._thread.wake()
+
+        self._recorder.converter.submit(work)
+
+    def _converted(self, manifest: dict[str, Any], target: Path, format_: FileFormat, problem: OSError | None) -> None:
+        if problem is None:
+            manifest["audio"] |= {"file": target.name, "format": format_.label, "sha256": file_sha256(target)}
+        else:
+            self._trouble(f"it is kept as WAV: it could not be made {format_.label}", problem)
+            manifest |= {"outcome": str(self._outcome()), "problems": self._problems}
+        self._conclude(manifest)
+
+    def _conclude(self, manifest: dict[str, Any]) -> None:
         path = self._write_manifest(manifest)
-        if path is None and outcome is not Outcome.FAILED:
-            outcome = Outcome.FAILED
-        return self._result(outcome, audio, path, manifest, tuple(self._problems))
+        outcome = Outcome(manifest["outcome"]) if path is not None else Outcome.FAILED
+        self._done(self._result(outcome, path, manifest, tuple(self._problems)))
 
     def _note_missing(self, stats: SessionStats) -> None:
         for side, counters in ((Side.AGENT, stats.agent), (Side.PROSPECT, stats.prospect)):
@@ -246,42 +371,42 @@ class Recording:
             if leg.counts.late:
                 self._problems.append(f"{name}: {leg.counts.late} packets came too late to be placed")
 
-    def _close_file(self) -> Path | None:
-        """The file complete under its own name, or None."""
+    def _close_file(self) -> None:
         if self._writer is None:
-            return None
-        final = self._writer.path.with_suffix("")
+            return
         try:
             self._writer.finish()
-            return final
         except OSError as error:
             self._trouble("the recording could not be finished", error)
-            return final if self._writer.path.exists() else None
         finally:
             self._writer.close()
 
-    def _outcome(self, audio: Path | None) -> Outcome:
+    def _outcome(self) -> Outcome:
         if self.mode is CaptureMode.NONE:
             return Outcome.BLOCKED
-        if audio is None:
+        if self._writer is None or not self._writer.path.exists():
             return Outcome.FAILED
         return Outcome.DEGRADED if self._problems else Outcome.COMPLETE
 
-    def _manifest(
-        self, outcome: Outcome, end_ns: int, termination: Mapping[str, Any], stats: SessionStats, audio: Path | None
-    ) -> dict[str, Any]:
-        ended = self._started + timedelta(microseconds=(end_ns - self._start_ns) // 1000)
+    def _manifest(self) -> dict[str, Any]:
+        assert self._ending is not None
+        stats = self._ending.stats
+        ended = self._started + timedelta(microseconds=(self._ending.end_ns - self._start_ns) // 1000)
+        legs = {
+            side.name.lower(): self._leg(side, counters, stats.quality.get(side.name.lower(), {}))
+            for side, counters in ((Side.AGENT, stats.agent), (Side.PROSPECT, stats.prospect))
+        }
+        self._note_missing(stats)
+        audio = self._audio()
         return {
             **self._identity(),
-            "outcome": str(outcome),
+            "outcome": str(self._outcome()),
             "ended": utc(ended),
-            "termination": dict(termination),
-            "audio": self._audio(audio),
-            "legs": {
-                side.name.lower(): self._leg(side, counters, stats.quality.get(side.name.lower(), {}))
-                for side, counters in ((Side.AGENT, stats.agent), (Side.PROSPECT, stats.prospect))
-            },
-            "events": self._events,
+            "termination": dict(self._ending.termination),
+            "audio": audio,
+            "legs": legs,
+            "events": self._told_events(),
+            "pauses": self._silences.ranges(self._written),
             "problems": self._problems,
         }
 
@@ -301,18 +426,47 @@ class Recording:
         if leg is None:
             return about
         counts = leg.settle()
+        skew = counts.skew_ns * leg.rate // 10**9
         # DTMF and the like came, and were never meant to be captured: they are no loss
         uncaptured = max(0, counters.received - self._received_before[side] - counters.captured)
         gaps, omitted = leg.gaps(self._written)
+        concealed, more = leg.concealed(self._written)
         return about | {
             "placed": counts.placed, "lost": max(0, counts.expected - counts.unique - uncaptured),
             "late": counts.late, "duplicate": counts.duplicate, "reordered": counts.reordered,
-            "codecs": counts.codecs, "undecodable": counts.undecodable, "skew_samples": counts.skew_samples,
+            "codecs": counts.codecs, "undecodable": counts.undecodable, "skew_samples": skew,
             "gaps": [list(gap) for gap in gaps], "gaps_omitted": omitted,
+            "concealed": [list(part) for part in concealed], "concealed_omitted": more,
+            "encoded": self._close_encoded(side),
         }  # fmt: skip
 
-    def _audio(self, audio: Path | None) -> dict[str, Any] | None:
-        if audio is None or self._writer is None:
+    def _keeper(self, side: Side) -> Callable[[Packet], None] | None:
+        return (lambda packet: self._keep(side, packet)) if self._recorder.keep_undecodable else None
+
+    def _keep(self, side: Side, packet: Packet) -> None:
+        """A captured packet that can't be decoded goes into the leg's own file."""
+        try:
+            if side not in self._encoded and self._directory is not None:
+                name = name_for(self.request.call_id, side.name.lower())
+                self._encoded[side] = EncodedFile(self._directory / f"{name}.part", self._started, self._start_ns)
+            if side in self._encoded:
+                self._encoded[side].add(packet)
+        except OSError as error:
+            self._trouble("encoded payload could not be kept", error)
+
+    def _close_encoded(self, side: Side) -> dict[str, Any] | None:
+        file = self._encoded.pop(side, None)
+        if file is None:
+            return None
+        try:
+            path = file.finish()
+            return {"file": path.name, "format": "rtpdump", "packets": file.packets, "sha256": file_sha256(path)}
+        except OSError as error:
+            self._trouble("encoded payload could not be kept", error)
+            return None
+
+    def _audio(self) -> dict[str, Any] | None:
+        if self._writer is None or not self._writer.path.exists():
             return None
         try:
             digest: str | None = file_sha256(self._writer.path)
@@ -320,9 +474,9 @@ class Recording:
             self._trouble("the recording could not be read back", error)
             digest = None
         return {
-            "file": audio.name,
-            "format": "WAV PCM16",
-            "sample_rate": SAMPLE_RATE,
+            "file": self._writer.path.with_suffix("").name,
+            "format": FileFormat.WAV.label,
+            "sample_rate": self._writer.rate,
             "channels": len(self._sides),
             "channel_legs": [side.name.lower() for side in self._sides],
             "samples": self._writer.frames,
@@ -330,38 +484,41 @@ class Recording:
         }
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> Path | None:
-        """The manifest in place and the file under its final name; None (and a log line) when that can't be."""
+        """The manifest in place and the file under its final name, the working file gone; None (and a log line) when
+        that can't be."""
         if self._directory is None:
             self._open()
         if self._directory is None:
             log.error("manifest could not be written", call_id=self.request.call_id, manifest=dict(manifest))
             return None
         path = self._directory / f"{self.request.call_id}.json"
-        audio = self._writer.path if self._writer is not None and manifest["audio"] is not None else None
+        working = self._writer.path if self._writer is not None and manifest["audio"] is not None else None
         try:
-            if audio is not None:  # first, so that who sees a manifest finds its file
-                audio.replace(audio.with_suffix(""))
+            if working is not None and working.with_suffix("").name == manifest["audio"]["file"]:
+                working.replace(working.with_suffix(""))  # first, so that who sees a manifest finds its file
             self._recorder.append_to_chain(self.request.organization, path, manifest)
+            if working is not None and working.with_suffix("").name != manifest["audio"]["file"]:
+                working.unlink(missing_ok=True)
             (self._directory / f"{self.request.call_id}.part.json").unlink(missing_ok=True)
         except (OSError, ValueError) as error:
-            if audio is not None and not audio.exists():
+            if working is not None and not working.exists():
                 with contextlib.suppress(OSError):  # the sidecar is still there: the next start finishes it
-                    audio.with_suffix("").replace(audio)
+                    working.with_suffix("").replace(working)
             self._trouble("the manifest could not be written", error)
             log.error("manifest could not be written", call_id=self.request.call_id, manifest=dict(manifest))
             return None
         return path
 
     def _result(
-        self, outcome: Outcome, audio: Path | None, manifest_path: Path | None, manifest: Mapping[str, Any] | None,
+        self, outcome: Outcome, manifest_path: Path | None, manifest: Mapping[str, Any] | None,
         problems: tuple[str, ...],
     ) -> RecordingResult:  # fmt: skip
         about = (manifest or {}).get("audio") or {}
-        samples = int(about.get("samples", 0))
-        channels = int(about.get("channels", 0))
+        path = self._directory / about["file"] if self._directory is not None and about else None
+        size = path.stat().st_size if path is not None and path.exists() else 0
         return RecordingResult(
-            self.request.call_id, self.request.organization, outcome, self.mode, audio, manifest_path, channels,
-            SAMPLE_RATE if channels else 0, samples, 44 + samples * channels * 2 if channels else 0,
+            self.request.call_id, self.request.organization, outcome, self.mode, path, manifest_path,
+            int(about.get("channels", 0)), int(about.get("sample_rate", 0)), int(about.get("samples", 0)), size,
             about.get("sha256"), problems,
         )  # fmt: skip
 
@@ -454,11 +611,17 @@ class Recorder:
         step_seconds: float = 1.5,
         writers: int = 1,
         clock: Clock | None = None,
-        open_file: Callable[[Path, int], WavWriter] = WavWriter,
+        open_file: Callable[[Path, int, int], WavWriter] = WavWriter,
+        file_format: FileFormat = FileFormat.WAV,
+        keep_undecodable: bool = False,
         thread: bool = True,
     ) -> None:
-        """``thread`` False: nothing runs by itself, tests call ``run_once``."""
+        """``thread`` False: nothing runs by itself, tests call ``run_once``. ``keep_undecodable``: payload of codecs
+        that can't be decoded goes into files of its own (``media.encoded``)."""
         self.root = root
+        self.file_format = file_format
+        self.keep_undecodable = keep_undecodable
+        self.converter = Converter(thread=thread)
         self.clock = clock or Clock()
         self.open_file = open_file
         self._writers = [Writer(step_seconds, self.clock, thread) for _ in range(writers)]
@@ -495,3 +658,4 @@ class Recorder:
         wait(pending, timeout)
         for writer in self._writers:
             writer.stop()
+        self.converter.close()

@@ -1,53 +1,47 @@
-"""One RTP source (SSRC) of a leg, as the timeline knows it, and the ring records that its packets come in."""
+"""One RTP source (SSRC) of a leg: its sequence numbers, and the anchor that turns its timestamps into time.
+
+Times are ticks of the source's RTP clock since the recording began.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from operator import itemgetter
 
-import numpy as np
-from numpy.typing import NDArray
-
+from media.codecs import Format
+from media.packets import Packet
 from media.sequence import OldRun, SequenceTracker
 
-HEADER = 24
-"""Bytes of a ring record before its payload; see ``media/relay.pyi``."""
-
-_FIELDS: dict[str, Any] = {
-    "names": ["at", "ts", "ssrc", "seq", "pt", "flags", "length"],
-    "formats": ["<u8", "<u4", "<u4", "<u2", "u1", "u1", "<u2"],
-    "offsets": [0, 8, 12, 16, 18, 19, 20],
-}
-_DTYPES: dict[int, np.dtype[Any]] = {}
-
-
-def record_dtype(size: int) -> np.dtype[Any]:
-    """A ring record's header, in records of ``size`` bytes."""
-    found = _DTYPES.get(size)
-    if found is None:
-        found = _DTYPES[size] = np.dtype({**_FIELDS, "itemsize": size})  # type: ignore[call-overload]
-    return found
+JUMP = 5
+"""1/5 s: what a timestamp may stray from the clock before it is anchored anew."""
+STALL_TENTHS = 7
+"""0.7 s: what packets that follow on without a break may be delayed together before they count as a pause."""
+SKEW_SLACK_MS = 3
+"""What the least delayed packets may stray from the anchor before it follows them."""
+SKEW_AT_ONCE_MS = 10
+"""So much too late: the first packets were delayed ones, and the anchor is put right in one step."""
+SKEW_WINDOW_NS = 4_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """A captured RTP packet: ``at`` is its arrival in CLOCK_MONOTONIC ns, the rest as in RFC 3550 5.1."""
+_BY_DELAY = itemgetter(1)
 
-    at: int
-    ts: int
-    ssrc: int
-    seq: int
-    pt: int
-    payload: NDArray[np.uint8]
+
+def ticks_at(ns: int, clock: int) -> int:
+    """Nanoseconds since the recording began as ticks of a clock."""
+    return ns * clock // 1_000_000_000
 
 
 @dataclass(slots=True)
 class Source:
-    """What is known of one SSRC. ``ts`` and ``anchor`` are unwrapped: position = ts + anchor."""
+    """``ts`` and ``anchor`` are unwrapped: position = ts + anchor."""
 
     tracker: SequenceTracker
+    format: Format
+    """Set by ``change``."""
     ts: int
+    """Of the last packet that was placed."""
     length: int = 0
+    """Its ticks."""
     pt: int = -1
     anchor: int | None = None
     since: int = 0
@@ -55,10 +49,21 @@ class Source:
     before: list[tuple[int, int]] = field(default_factory=list)
     """Earlier anchors and the sequence numbers they held from, for what comes late."""
     delays: list[tuple[int, int]] = field(default_factory=list)
-    """Least delay of each batch: (arrival in ns, samples behind the anchor)."""
+    """Least delay of each batch: (arrival in ns, ticks behind the anchor)."""
+
     old: OldRun = field(default_factory=OldRun)
     old_packets: list[Packet] = field(default_factory=list)
     """Those that ``old`` watches."""
+    clock: int = field(init=False)
+    """RTP ticks in a second."""
+    _slack: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tick()
+
+    def _tick(self) -> None:
+        self.clock = self.format.clock_rate
+        self._slack = SKEW_SLACK_MS * self.clock // 1000
 
     def anchor_for(self, seq: int) -> int | None:
         """The anchor that held at an extended sequence number."""
@@ -78,23 +83,51 @@ class Source:
         self.old_packets = [*kept, packet]
         return anew
 
+    def follows(self, seq: int, ts: int) -> bool:
+        """Whether a packet's timestamp goes on with the sequence number from the last one's."""
+        return ts - self.ts == (seq - self.tracker.placed) * self.length
 
-def parse_records(data: bytes) -> list[Packet]:
-    """Ring records one by one; a torn one at the end is left out."""
-    packets = []
-    view = np.frombuffer(data, dtype=np.uint8)
-    at = 0
-    while at + HEADER <= len(data):
-        head = np.frombuffer(data, dtype=record_dtype(HEADER), count=1, offset=at)[0]
-        length = int(head["length"])
-        payload = view[at + HEADER : at + HEADER + length]
-        packets.append(
-            Packet(int(head["at"]), int(head["ts"]), int(head["ssrc"]), int(head["seq"]), int(head["pt"]), payload)
-        )
-        at += HEADER + (length + 7) // 8 * 8
-    return packets
+    def strays(self, least: int, seq: int, ts: int) -> bool:
+        """Whether a run that begins with ``seq`` and ``ts`` has left the clock: ``least`` is its least delayed
+        packet's anchor."""
+        if self.anchor is None:
+            return True
+        late = least - self.anchor
+        if late > 0 and self.follows(seq, ts):
+            return late * 10 > STALL_TENTHS * self.clock
+        return abs(late) * JUMP > self.clock
 
+    def change(self, format_: Format, seq: int, ts: int) -> None:
+        """Another codec from ``seq`` and ``ts`` on. Where its clock is another one too, it is expected to go on where
+        the last packet ended."""
+        if self.anchor is not None and format_.clock_rate != self.clock:
+            missing = max(0, seq - self.tracker.placed - 1)
+            end = self.ts + self.anchor + (1 + missing) * self.length
+            self.before, self.delays = [], []
+            self.anchor, self.since = end * format_.clock_rate // self.clock - ts, seq
+            self.length = self.length * format_.clock_rate // self.clock
+        self.format = format_
+        self._tick()
 
-def unwrap(value: int, near: int) -> int:
-    """The 32-bit ``value`` as the whole number next to ``near``."""
-    return near + ((value - near + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+    def follow_skew(self, at: int, delay: int) -> int:
+        """Move the anchor towards the least delayed packets of the last seconds, a little at a time; gives the step.
+
+        ``delay`` is the least delay of a batch behind the anchor. A negative one is proof that the anchor is late; a
+        positive one may be jitter until the whole window says so.
+        """
+        assert self.anchor is not None
+        delays, slack = self.delays, self._slack
+        while delays and delays[0][0] <= at - SKEW_WINDOW_NS:
+            del delays[0]
+        full = bool(delays) and delays[0][0] <= at - SKEW_WINDOW_NS * 3 // 4
+        delays.append((at, delay))
+        stray = min(delays, key=_BY_DELAY)[1]
+        if abs(stray) <= slack or (stray > 0 and not full):
+            return 0
+        if stray < -SKEW_AT_ONCE_MS * self.clock // 1000:
+            step = stray
+        else:
+            step = (abs(stray) - slack + 3) // 4 * (1 if stray > 0 else -1)
+        self.anchor += step
+        self.delays = [(when, d - step) for when, d in delays]
+        return step

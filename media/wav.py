@@ -6,18 +6,19 @@ import os
 import struct
 from pathlib import Path
 
+import numpy as np
+
 from media.codecs import SAMPLE_RATE, Samples
 
 HEADER_BYTES = 44
 _LIMIT = 2**32 - 1 - 36
 
 
-def header(channels: int, frames: int) -> bytes:
-    """The 44 bytes before the samples."""
+def header(channels: int, frames: int, rate: int = SAMPLE_RATE) -> bytes:
+    """The 44 bytes before the samples; ``rate`` is the sample rate in Hz."""
     size = min(frames * channels * 2, _LIMIT // (channels * 2) * (channels * 2))
-    rate = SAMPLE_RATE * channels * 2
     return struct.pack(
-        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, channels, SAMPLE_RATE, rate,
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, channels, rate, rate * channels * 2,
         channels * 2, 16, b"data", size,
     )  # fmt: skip
 
@@ -26,37 +27,39 @@ class WavWriter:
     """One growing file. Samples are written before the header counts them, each at its own offset: what fails to be
     written is a hole of silence, and the next write is at its place again. Methods raise OSError."""
 
-    def __init__(self, path: Path, channels: int) -> None:
+    def __init__(self, path: Path, channels: int, rate: int = SAMPLE_RATE) -> None:
         self.path = path
         self.channels = channels
+        self.rate = rate
+        """May be set until the first sample is written."""
         self.frames = 0
         """Frames that the timeline has got to, written or not."""
         made = path.with_name(path.name + ".tmp")
         self._descriptor = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o640)
         try:
-            self._write(header(channels, 0), 0)
+            self._write(header(channels, 0, rate), 0)
             made.replace(path)  # not before it can be read
         except OSError:
             self.close()
             raise
 
-    def _write(self, data: bytes, offset: int) -> None:
+    def _write(self, data: bytes | memoryview, offset: int) -> None:
         done = 0
         while done < len(data):
             done += os.pwrite(self._descriptor, data[done:], offset + done)
 
     def append(self, samples: Samples) -> None:
         """Interleaved frames, shape (n, channels) or flat."""
-        data = samples.astype("<i2", copy=False).tobytes()
+        data = np.ascontiguousarray(samples, dtype="<i2").data.cast("B") if len(samples) else b""
         offset = HEADER_BYTES + self.frames * self.channels * 2
         self.frames += len(data) // (self.channels * 2)
         self._write(data, offset)
-        self._write(header(self.channels, self.frames), 0)
+        self._write(header(self.channels, self.frames, self.rate), 0)
 
     def finish(self) -> None:
         """The header right, the length right (a hole at the end included), everything on the disk."""
         os.ftruncate(self._descriptor, HEADER_BYTES + self.frames * self.channels * 2)
-        self._write(header(self.channels, self.frames), 0)
+        self._write(header(self.channels, self.frames, self.rate), 0)
         os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -65,8 +68,8 @@ class WavWriter:
             self._descriptor = -1
 
 
-def repair(path: Path) -> tuple[int, int]:
-    """Make the header of a file that a crash left say what the file holds; gives (channels, frames).
+def repair(path: Path) -> tuple[int, int, int]:
+    """Make the header of a file that a crash left say what the file holds; gives (channels, frames, sample rate).
 
     Raises OSError, or ValueError for what is no such file.
     """
@@ -74,13 +77,13 @@ def repair(path: Path) -> tuple[int, int]:
         start = file.read(HEADER_BYTES)
         if len(start) < HEADER_BYTES or start[:4] != b"RIFF" or start[8:12] != b"WAVE":
             raise ValueError(f"{path.name} is not a WAV file")
-        channels = struct.unpack_from("<H", start, 22)[0]
+        channels, rate = struct.unpack_from("<HI", start, 22)
         if channels not in (1, 2):
             raise ValueError(f"{path.name} has {channels} channels")
         frames = (path.stat().st_size - HEADER_BYTES) // (channels * 2)
         file.truncate(HEADER_BYTES + frames * channels * 2)
         file.seek(0)
-        file.write(header(channels, frames))
+        file.write(header(channels, frames, rate))
         file.flush()
         os.fsync(file.fileno())
-    return channels, frames
+    return channels, frames, rate

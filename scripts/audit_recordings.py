@@ -32,6 +32,15 @@ _KEYS: dict[str, type] = {
 _AUDIO_KEYS: dict[str, type] = {"file": str, "channels": int, "samples": int, "sample_rate": int}
 _AUDIO = {".aac", ".aif", ".aiff", ".au", ".flac", ".gsm", ".m4a", ".mp3", ".ogg", ".opus", ".pcm", ".raw", ".wav"}
 MAX_MANIFEST = 16 * 1024 * 1024
+FORMATS = {
+    ".wav": ("WAV", "PCM_16", "WAV PCM16"), ".flac": ("FLAC", "PCM_16", "FLAC PCM16"),
+    ".ogg": ("OGG", "OPUS", "Ogg Opus"),
+}  # fmt: skip
+"""By suffix: libsndfile's words for what is in the file, and the manifest's."""
+ENCODED = ".rtpdump"
+"""Payload that could not be decoded, kept as it came."""
+LOSSY_MARGIN, LOSSY_PEAK = 0.06, 64
+"""What a lossy format may leave of silence: nothing that is louder, but for seconds at the edges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ def audit(root: Path, *, stale_seconds: float = STALE_SECONDS) -> Report:
     for path in _files(root, None):
         if path in claimed or path.suffix in (".json", ".part", ".tmp"):
             continue
-        if path.suffix != ".wav":
+        if path.suffix not in (*FORMATS, ENCODED):
             kind = "orphan audio" if path.suffix.lower() in _AUDIO else "orphan file"
             report.add(_name(root, path), kind, "not a recording, and no manifest speaks for it")
         elif _being_finished(path, seen, stale_seconds):
@@ -133,9 +142,10 @@ def _part(root: Path, path: Path, report: Report, stale_seconds: float) -> None:
         age = time.time() - path.stat().st_mtime
     except FileNotFoundError:  # its call has ended since the tree was listed
         return
-    if path.suffix == ".part" and not path.name.endswith(".wav.part"):
+    working = path.name.endswith((".wav.part", f"{ENCODED}.part"))
+    if path.suffix == ".part" and not working:
         report.add(_name(root, path), "orphan file", "not a recording, and no manifest speaks for it")
-    elif path.name.endswith(".wav.part"):
+    elif working:
         if age < stale_seconds:
             report.in_progress += 1
         else:
@@ -152,10 +162,11 @@ def _part(root: Path, path: Path, report: Report, stale_seconds: float) -> None:
 
 def _being_finished(audio: Path, seen: set[Path], stale_seconds: float) -> bool:
     """A call that ends while the audit runs: the file has its name, its manifest comes next (or came since)."""
+    base = audio.with_suffix("").with_suffix("") if audio.suffix == ENCODED else audio.with_suffix("")
     try:
-        return time.time() - audio.with_suffix(".part.json").stat().st_mtime < stale_seconds
+        return time.time() - base.with_name(f"{base.name}.part.json").stat().st_mtime < stale_seconds
     except FileNotFoundError:
-        manifest = audio.with_suffix(".json")
+        manifest = base.with_name(f"{base.name}.json")
         return manifest not in seen and manifest.is_file()
 
 
@@ -209,26 +220,59 @@ def _check(root: Path, manifest: _Manifest, report: Report) -> set[Path]:
         report.add(name, "no decision", f"the manifest's decision has mode {decided!r}")
     elif CHANNELS[mode] > CHANNELS[decided]:
         report.add(name, "wider than decided", f"captured as {mode}, decided {decided}")
+    claimed = _check_encoded(root, manifest, report)
     audio = value.get("audio")
-    beside = manifest.path.with_suffix(".wav")
+    possible = {f"{value['call_id']}{suffix}": manifest.path.with_suffix(suffix) for suffix in FORMATS}
     if audio is None:
         if mode != "none" and value["outcome"] not in ("failed",):
             report.add(name, "missing audio", f"mode {mode}, outcome {value['outcome']}, but the manifest has no audio")
-        if mode == "none" and beside.exists():
-            report.add(_name(root, beside), "forbidden audio", "the decision was none: there may be no audio")
-            return {beside}
-        return set()
+        found = {path for path in possible.values() if mode == "none" and path.exists()}
+        for path in found:
+            report.add(_name(root, path), "forbidden audio", "the decision was none: there may be no audio")
+        return claimed | found
     if mode == "none":
         report.add(name, "forbidden audio", "the decision was none, but the manifest has audio")
-    if audio["file"] != beside.name:
-        report.add(name, "bad manifest", f"audio.file: {audio['file']!r} is not {beside.name}, beside it")
-        return set()
+    beside = possible.get(audio["file"])
+    if beside is None:
+        names = ", ".join(possible)
+        report.add(name, "bad manifest", f"audio.file: {audio['file']!r} is none of {names}, beside it")
+        return claimed
     if not beside.is_file() or beside.is_symlink():
         report.add(name, "missing file", f"{audio['file']} is not there")
-        return set()
+        return claimed
     report.audio_files += 1
     _check_audio(manifest, beside, report)
-    return {beside}
+    return claimed | {beside}
+
+
+def _check_encoded(root: Path, manifest: _Manifest, report: Report) -> set[Path]:
+    """Undecoded payload, leg by leg: only of legs that were allowed, and what its hash says."""
+    claimed: set[Path] = set()
+    legs = manifest.value.get("legs")
+    for index, leg in enumerate(("agent", "prospect")):
+        about = legs.get(leg) if isinstance(legs, dict) else None
+        encoded = about.get("encoded") if isinstance(about, dict) else None
+        path = manifest.path.with_suffix(f".{leg}{ENCODED}")
+        if path.is_file() and CHANNELS[manifest.value["mode"]] <= index:
+            report.add(_name(root, path), "forbidden audio", f"the {leg}'s leg may not be captured")
+            claimed.add(path)
+        if not encoded:
+            continue
+        if not isinstance(encoded, dict) or encoded.get("file") != path.name:
+            report.add(manifest.name, "bad manifest", f"legs.{leg}.encoded does not name {path.name}, beside it")
+        elif not path.is_file() or path.is_symlink():
+            report.add(manifest.name, "missing file", f"{path.name} is not there")
+        else:
+            claimed.add(path)
+            if (digest := _sha256(path)) != encoded.get("sha256"):
+                detail = f"SHA-256 of {path.name} is {digest}, the manifest says {encoded.get('sha256')}"
+                report.add(manifest.name, "changed audio", detail)
+    return claimed
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_identity(root: Path, manifest: _Manifest, report: Report) -> None:
@@ -243,8 +287,7 @@ def _check_audio(manifest: _Manifest, path: Path, report: Report) -> None:
     value, name = manifest.value, manifest.name
     audio, mode = value["audio"], value["mode"]
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _sha256(path)
         about = soundfile.info(str(path))
     except (OSError, RuntimeError) as error:
         report.add(name, "unreadable audio", str(error))
@@ -260,11 +303,12 @@ def _check_audio(manifest: _Manifest, path: Path, report: Report) -> None:
     ):
         if found != said:
             report.add(name, f"wrong {what}", f"the file has {found}, the manifest says {said}")
-    if (about.format, about.subtype) != ("WAV", "PCM_16"):
-        report.add(name, "wrong format", f"{about.format} {about.subtype}")
+    if (about.format, about.subtype, audio.get("format", FORMATS[path.suffix][2])) != FORMATS[path.suffix]:
+        report.add(name, "wrong format", f"{about.format} {about.subtype}, the manifest says {audio.get('format')}")
     report.seconds += about.frames / max(1, about.samplerate)
     try:
         _check_narrowed(manifest, path, about.channels, report)
+        _check_pauses(manifest, path, about.channels, report)
     except (OSError, RuntimeError) as error:
         report.add(name, "unreadable audio", str(error))
 
@@ -276,21 +320,38 @@ def _check_narrowed(manifest: _Manifest, path: Path, channels: int, report: Repo
             continue
         left, sample = CHANNELS.get(str(event.get("mode")), 0), int(event["sample"])
         for channel in range(left, channels):
-            heard = _first_sound(path, channel, sample)
+            heard = _first_sound(path, channel, sample, None)
             if heard is not None:
                 detail = f"channel {channel} has sound at sample {heard}, {left} channels are allowed from {sample} on"
                 report.add(manifest.name, "captured after narrowing", detail)
 
 
-def _first_sound(path: Path, channel: int, start: int) -> int | None:
-    """The first sample that is not 0 from ``start`` on."""
+def _check_pauses(manifest: _Manifest, path: Path, channels: int, report: Report) -> None:
+    """While capture was paused every leg is silence."""
+    pauses = manifest.value.get("pauses", [])
+    for pause in pauses if isinstance(pauses, list) else []:
+        if not (isinstance(pause, list) and len(pause) == 2 and all(isinstance(edge, int) for edge in pause)):
+            report.add(manifest.name, "bad manifest", f"pauses: {pause!r} is no range of samples")
+            continue
+        for channel in range(channels):
+            heard = _first_sound(path, channel, pause[0], pause[1])
+            if heard is not None:
+                detail = f"channel {channel} has sound at sample {heard}, paused from {pause[0]} to {pause[1]}"
+                report.add(manifest.name, "captured while paused", detail)
+
+
+def _first_sound(path: Path, channel: int, start: int, stop: int | None) -> int | None:
+    """The first sample that is not silence from ``start`` on, up to ``stop``."""
     with soundfile.SoundFile(str(path)) as file:
-        if start >= file.frames:
+        lossy = file.subtype == "OPUS"
+        margin, peak = (round(LOSSY_MARGIN * file.samplerate), LOSSY_PEAK) if lossy else (0, 0)
+        at = max(0, start + margin)
+        left = (file.frames if stop is None else min(stop - margin, file.frames)) - at
+        if left <= 0:
             return None
-        file.seek(max(0, start))
-        at = max(0, start)
-        for block in file.blocks(blocksize=65536, dtype="int16", always_2d=True):
-            loud = np.flatnonzero(block[:, channel])
+        file.seek(at)
+        for block in file.blocks(blocksize=65536, frames=left, dtype="int16", always_2d=True):
+            loud = np.flatnonzero(np.abs(block[:, channel].astype(np.int32)) > peak)
             if len(loud):
                 return at + int(loud[0])
             at += len(block)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.b2bua.control import CaptureControl
+from gateway.b2bua.keys import ControlKeys
 from gateway.b2bua.media_bridge import MediaBridge
 from gateway.b2bua.routing import Router, Target
 from gateway.b2bua.termination import EndedBy, Kind, Termination, kind_of_status, status_for_caller
@@ -62,6 +64,7 @@ class CallHost(Protocol):
     router: Router
     limits: CallLimits
     passed: frozenset[str]
+    keys: ControlKeys
 
     def capture_may_start(self, call: Call, start: Callable[[bool], None]) -> None:
         """Call ``start(True)`` once the decision is stored, ``start(False)`` when it can't be."""
@@ -82,6 +85,7 @@ class Call:
         self.callee: InviteSession | None = None
         self.plan: CallPlan | None = None
         self.bridge: MediaBridge | None = None
+        self.control: CaptureControl | None = None
         self.termination: Termination | None = None
         self.answered = False
         self.trunk_name: str | None = None
@@ -110,6 +114,7 @@ class Call:
     def start(self, plan: CallPlan, bridge: MediaBridge, now: float) -> None:
         """Dial the first target. The caller's INVITE is ``self.caller.invite``."""
         self.plan, self.bridge = plan, bridge
+        self.control = CaptureControl(plan.call_id, bridge.media, self.host.keys)
         self._targets = list(plan.targets)
         if self.host.limits.no_answer:
             self._timer("no answer", now + self.host.limits.no_answer)
@@ -393,7 +398,7 @@ class Call:
         self._pending.clear()
         self._awaiting_ack.clear()
         self.host.call_ended(self, termination)
-        self.bridge = None
+        self.bridge = self.control = None
         self._timer("forget", now + 70 * self.host.agent.t1)
 
     def _forget(self) -> None:
@@ -438,6 +443,8 @@ class Call:
         other, request = self.other(session), exchange.request
         if self.ended or other is None or other.dialog is None:
             exchange.respond(481, now)
+        elif self.control is not None and self.control.take_info(self.side_of(session), request, now):
+            exchange.respond(200, now)
         elif request.content_type not in INFO_TYPES or len(request.body) > 1024:
             exchange.respond(415, now, headers=(("accept", ", ".join(INFO_TYPES)),))
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from gateway.b2bua.authentication import Authenticator
 from gateway.b2bua.call import Call, CallLimits, CallPlan
 from gateway.b2bua.gate import ConsentGate, Gated
 from gateway.b2bua.identity import Caller, Identifier, caller_user, dialed_user
+from gateway.b2bua.keys import Control, ControlKeys
 from gateway.b2bua.media_bridge import MediaBridge
 from gateway.b2bua.registrar import Registrar
 from gateway.b2bua.routing import Router, Target, peer_target
@@ -72,6 +73,8 @@ class LiveCall:
     reason: str | None
     agent_captured: bool
     prospect_captured: bool
+    paused: bool = False
+    """Capture is paused: it goes on, as far as the decision allows, when it is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class CallSettings:
     headers_passed: frozenset[str]
     """Lower case."""
     recording_enabled: bool
+    keys: ControlKeys = field(default_factory=ControlKeys)
+    """What an agent presses to pause and to resume capture."""
 
 
 class CallTable:
@@ -107,6 +112,7 @@ class CallTable:
         self.settings = settings
         self.limits = limits
         self.passed = settings.headers_passed
+        self.keys = settings.keys
         self.router = router
         self.registrar = Registrar()
         self.calls: dict[str, Call] = {}
@@ -389,7 +395,17 @@ class CallTable:
             call_id, caller.agent.organization, caller.agent.username, caller.direction, caller.prospect_number,
             caller.agent_number, started_at, self._answered_at.get(call), gated.mode if gated else None,
             gated.record.reason if gated else None, Side.AGENT in captured, Side.PROSPECT in captured,
+            media is not None and media.paused,
         )  # fmt: skip
+
+    def control_capture(self, organization: str, call_id: str, control: Control, by: str) -> LiveCall | None:
+        """Pause or resume a live call's capture, for the user ``by``; the call as it is then, None: there is none."""
+        call = self.calls.get(call_id)
+        known = self._callers.get(call) if call is not None else None
+        if call is None or known is None or known[0].agent.organization != organization or call.control is None:
+            return None
+        call.control.apply(control, via="api", by=by)
+        return self._live_call(call_id, call, *known)
 
     # -- changes of policy -------------------------------------------------------------------------------------------
 

@@ -562,13 +562,13 @@ class InviteSession:
         self.dialog.accept(request)
         self.user.on_info(self, ServerExchange(self, transaction), now)
 
-    def send_info(self, content_type: str, body: bytes, now: float) -> ClientExchange:
+    def send_info(self, content_type: str, body: bytes, now: float, headers: Headers = ()) -> ClientExchange:
         """Send an INFO; it collides with nothing. The end comes through ``on_exchange``."""
         assert self.dialog is not None
         exchange = ClientExchange(self, "INFO")
         request = self.dialog.request("INFO")
         self.agent.sign(request)
-        request.headers.append(("content-type", content_type))
+        request.headers += [*headers, *([("content-type", content_type)] if content_type else [])]
         request.body = body
         exchange.transaction = self.agent.send_in_dialog(self, self.dialog, request, now, exchange)
         return exchange

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.b2bua.calls import LiveCall
+from gateway.b2bua.keys import Control
 from gateway.consent.engine import ConsentData
 from gateway.store.access import LOCK_AFTER, LOCK_FOR
 from gateway.store.store import Store
@@ -21,6 +22,9 @@ class LiveCalls(Protocol):
 
     def live(self, organization: str) -> Sequence[LiveCall]:
         """The calls of an organization, the newest first."""
+
+    def control_capture(self, organization: str, call_id: str, control: Control, by: str) -> LiveCall | None:
+        """Pause or resume the capture of a call, for the user ``by``; None: there is no such live call."""
 
 
 @dataclass

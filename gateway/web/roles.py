@@ -12,6 +12,8 @@ class Scope(StrEnum):
     """One permission; roles have some of them, an API token has some of its user's."""
 
     CALLS_READ = "calls:read"
+    CALLS_CONTROL = "calls:control"
+    """Pause the capture of a live call, and resume it."""
     RECORDINGS_READ = "recordings:read"
     POLICY_READ = "policy:read"
     POLICY_WRITE = "policy:write"
@@ -25,7 +27,7 @@ class Scope(StrEnum):
     AUDIT_READ = "audit:read"
 
 
-_AGENT = {Scope.CALLS_READ, Scope.RECORDINGS_READ, Scope.JURISDICTIONS_READ}
+_AGENT = {Scope.CALLS_READ, Scope.CALLS_CONTROL, Scope.RECORDINGS_READ, Scope.JURISDICTIONS_READ}
 _MANAGER = _AGENT | {Scope.LISTS_READ, Scope.LISTS_WRITE}
 _ADMIN = set(Scope) - {Scope.RECORDING_ENABLE}
 _SUPPORT = {Scope.CALLS_READ, Scope.JURISDICTIONS_READ, Scope.RECORDING_ENABLE, Scope.AUDIT_READ, Scope.USERS_READ}

@@ -17,6 +17,7 @@ from gateway.b2bua.call import CallLimits
 from gateway.b2bua.calls import CallSettings, CallTable
 from gateway.b2bua.gate import Gated
 from gateway.b2bua.identity import Caller
+from gateway.b2bua.keys import ControlKeys
 from gateway.b2bua.routing import Peer, Router, Trunk
 from gateway.b2bua.termination import Termination
 from gateway.sip.digest import ha1
@@ -122,7 +123,7 @@ class Lab:
         if trunks is None:
             trunks = tuple(Trunk(f"trunk{i}", self.host, c.port, self.transport) for i, c in enumerate(carriers))
         self.table = CallTable(
-            CallSettings(max_calls, (self.host,), {}, passed, True),
+            CallSettings(max_calls, (self.host,), {}, passed, True, ControlKeys("*7", "*8")),
             limits or CallLimits(),
             store=self.store,  # type: ignore[arg-type]
             gate=self.gate,  # type: ignore[arg-type]

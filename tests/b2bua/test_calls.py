@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from gateway.b2bua.call import CallLimits
+from gateway.b2bua.keys import Control
 from gateway.b2bua.routing import Trunk
 from gateway.sip.sdp import SessionDescription
 from gateway.store.records import CallEnded, CallStarted, DecisionMade
@@ -284,6 +285,64 @@ async def test_dtmf_in_info_is_relayed_and_other_info_refused(lab: Lab) -> None:
     assert len(far.offers) == 1
     call.hang_up()
     await ended(far)
+
+
+async def test_the_agent_pauses_capture_by_info(lab: Lab) -> None:
+    """By keys, which still reach the far end, and by a record key, which does not. The prospect's keys mean nothing."""
+    agent, carrier = await two(lab)
+    call = await agent.call(lab.uri())
+    far = await taken(carrier)
+
+    async def press(keys: str, phone: Phone, end: PhoneCall) -> None:
+        for key in keys:
+            body = f"Signal={key}\r\nDuration=160\r\n".encode()
+            phone.act(lambda now, body=body: end.session.send_info("application/dtmf-relay", body, now))
+            assert (await end.exchanges.get()).status == 200
+
+    async def record(value: str, phone: Phone, end: PhoneCall) -> int:
+        phone.act(lambda now: end.session.send_info("", b"", now, (("record", value),)))
+        return (await end.exchanges.get()).status
+
+    await press("*7", carrier, far)
+    assert not lab.session.paused
+    await press("*7", agent, call)
+    assert lab.session.paused
+    assert len(far.offers) == 2
+    await press("*8", agent, call)
+    assert not lab.session.paused
+    assert await record("off", agent, call) == 200
+    assert lab.session.paused
+    assert await record("off", agent, call) == 200
+    assert await record("on", carrier, far) == 415
+    assert lab.session.paused
+    assert await record("on", agent, call) == 200
+    assert not lab.session.paused
+    assert len(far.offers) == 4
+    told = [entry for entry in lab.session.log if entry[0] in ("pause", "resume")]
+    assert told == [(what, {"via": "info", "by": "agent"}) for what in ("pause", "resume", "pause", "resume")]
+    call.hang_up()
+    await ended(far)
+
+
+async def test_capture_is_controlled_by_call_and_organization(lab: Lab) -> None:
+    agent, carrier = await two(lab)
+    call = await agent.call(lab.uri())
+    far = await taken(carrier)
+    (call_id,) = lab.table.calls
+    for organization, name in (("other", call_id), ("acme", "nothing")):
+        assert lab.table.control_capture(organization, name, Control.PAUSE, "boss") is None
+    assert not lab.session.paused
+    live = lab.table.control_capture("acme", call_id, Control.PAUSE, "boss")
+    assert live is not None and live.paused
+    assert lab.table.live("acme")[0].paused
+    lab.table.control_capture("acme", call_id, Control.PAUSE, "boss")
+    assert lab.session.log.count(("pause", {"via": "api", "by": "boss"})) == 1
+    lab.table.control_capture("acme", call_id, Control.RESUME, "boss")
+    assert not lab.session.paused
+    call.hang_up()
+    await ended(far)
+    await lab.idle()
+    assert lab.table.control_capture("acme", call_id, Control.PAUSE, "boss") is None
 
 
 async def test_an_unchanged_offer_is_answered_here(lab: Lab) -> None:

@@ -47,6 +47,15 @@ class FakeRecording:
         self.told.append(("narrow", mode, reason, sorted(remaining)))
         self.remaining |= remaining
 
+    def pause(self, at_ns: int, remaining: Mapping[Side, bytes], details: Mapping[str, object]) -> None:
+        assert at_ns >= self.start_ns
+        self.told.append(("pause", sorted(remaining), dict(details)))
+        self.remaining |= remaining
+
+    def resume(self, at_ns: int, details: Mapping[str, object]) -> None:
+        assert at_ns > self.start_ns
+        self.told.append(("resume", dict(details)))
+
     def mark(self, event: str, at_ns: int, details: Mapping[str, object]) -> None:
         assert at_ns > self.start_ns
         self.told.append(("mark", event, dict(details)))
@@ -336,3 +345,69 @@ def test_closing_the_engine_finishes_everything(engine: NativeMediaEngine, recor
     assert engine.relay.rings_made == engine.relay.rings_freed == 6
     with pytest.raises(MediaError, match="closed"):
         open_session(engine)
+
+
+def test_a_paused_leg_has_no_ring_and_gets_it_again(engine: NativeMediaEngine, recorder: FakeRecorder) -> None:
+    call = Call(engine, CaptureMode.BOTH)
+    call.session.start_capture()
+    for side in Side:
+        call.through(side, rtp(b"before", sequence=1))
+    call.session.pause(via="api", by="boss")
+    call.session.pause(via="api", by="again")
+    assert (call.rings(), call.session.captured, call.session.paused) == ([False, False], frozenset(), True)
+    for side in Side:
+        call.through(side, rtp(b"a card number", sequence=2, timestamp=160))
+    assert [call.session.relay.drain(side) for side in Side] == [b"", b""]
+    call.session.resume(via="api", by="boss")
+    call.session.resume(via="api", by="again")
+    assert (call.rings(), call.session.captured, call.session.paused) == ([True, True], frozenset(Side), False)
+    for side in Side:
+        call.through(side, rtp(b"after", sequence=3, timestamp=320))
+    (recording,) = recorder.recordings
+    assert b"before" in recording.remaining[AGENT]
+    for side in Side:
+        assert b"after" in recording.source.drain(side)
+    told = [entry for entry in recording.told if entry[0] in ("pause", "resume")]
+    assert told == [
+        ("pause", [AGENT, PROSPECT], {"via": "api", "by": "boss"}),
+        ("resume", {"via": "api", "by": "boss"}),
+    ]
+    call.session.close({})
+
+
+def test_a_resume_brings_back_no_more_than_is_allowed(engine: NativeMediaEngine, recorder: FakeRecorder) -> None:
+    call = Call(engine, CaptureMode.BOTH)
+    call.session.start_capture()
+    call.session.pause()
+    call.session.narrow(CaptureMode.AGENT_ONLY, "policy")
+    call.session.resume()
+    assert call.rings() == [True, False]
+    call.session.pause()
+    call.session.narrow(CaptureMode.NONE, "policy")
+    call.session.resume()
+    assert call.rings() == [False, False]
+    call.session.close({})
+    call.session.resume()
+    assert call.session.captured == frozenset()
+
+
+def test_a_pause_before_the_answer(engine: NativeMediaEngine, recorder: FakeRecorder) -> None:
+    call = Call(engine, CaptureMode.AGENT_ONLY)
+    call.session.pause(via="keys")
+    call.session.start_capture()
+    assert call.rings() == [False, False]
+    (recording,) = recorder.recordings
+    assert ("pause", [], {"via": "keys"}) in recording.told
+    call.session.resume()
+    assert call.rings() == [True, False]
+    call.session.close({})
+
+
+def test_where_the_recorder_is_broken_a_resume_captures_nothing() -> None:
+    engine = NativeMediaEngine(FakeRecorder(broken=True), port_range=(42000, 42099))
+    call = Call(engine, CaptureMode.BOTH)
+    call.session.start_capture()
+    call.session.pause()
+    call.session.resume()
+    assert call.rings() == [False, False]
+    engine.close(1)

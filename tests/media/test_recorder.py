@@ -138,11 +138,11 @@ def test_narrowing_to_nothing_ends_the_file_there(tmp_path: Path) -> None:
 class Failing(WavWriter):
     """A file on a disk that fails from one number of frames to another."""
 
-    def __init__(self, path: Path, channels: int, code: int, begin: int, end: int) -> None:
+    def __init__(self, path: Path, channels: int, rate: int, code: int, begin: int, end: int) -> None:
         self._fails = code, begin, end
-        super().__init__(path, channels)
+        super().__init__(path, channels, rate)
 
-    def _write(self, data: bytes, offset: int) -> None:
+    def _write(self, data: bytes | memoryview, offset: int) -> None:
         code, begin, end = self._fails
         if begin <= self.frames < end:
             raise OSError(code, os.strerror(code))
@@ -152,7 +152,7 @@ class Failing(WavWriter):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_a_disk_that_fails_for_a_while_leaves_a_hole_at_its_place(tmp_path: Path, code: int) -> None:
     hand = Hand()
-    recorder = quiet_recorder(tmp_path, hand, open_file=lambda p, c: Failing(p, c, code, 8000, 16000))
+    recorder = quiet_recorder(tmp_path, hand, open_file=lambda p, c, r: Failing(p, c, r, code, 8000, 16000))
     take = Take(recorder, hand, seconds=4)
     result = take.finish()
     assert result.outcome is Outcome.DEGRADED
@@ -160,7 +160,7 @@ def test_a_disk_that_fails_for_a_while_leaves_a_hole_at_its_place(tmp_path: Path
     samples, _ = soundfile.read(result.path, dtype="int16")
     wanted = ULAW[take.audio[Side.AGENT]]
     assert len(samples) == 4 * RATE
-    hole = slice(4800, 12800)
+    hole = slice(7200, 15200)
     assert np.array_equal(samples[hole.stop :, 0], wanted[hole.stop :])
     assert np.array_equal(samples[: hole.start, 0], wanted[: hole.start])
     assert not samples[hole].any()
@@ -171,10 +171,10 @@ def test_a_file_that_cannot_be_opened_at_first_is_aligned_when_it_can(tmp_path: 
     hand = Hand()
     closed = {"yes": True}
 
-    def open_file(path: Path, channels: int) -> WavWriter:
+    def open_file(path: Path, channels: int, rate: int) -> WavWriter:
         if closed["yes"]:
             raise PermissionError(errno.EACCES, "Permission denied")
-        return WavWriter(path, channels)
+        return WavWriter(path, channels, rate)
 
     take = Take(quiet_recorder(tmp_path, hand, open_file=open_file), hand, seconds=4)
     take.run(2)
@@ -264,14 +264,14 @@ def test_many_recordings_make_one_chain(tmp_path: Path) -> None:
 
 def test_undecodable_audio_is_said(tmp_path: Path) -> None:
     hand = Hand()
-    packets = [Captured(p.at, p.seq, p.ts, p.payload, pt=9) for p in stream(sound(2 * RATE))]
+    packets = [Captured(p.at, p.seq, p.ts, p.payload, pt=18) for p in stream(sound(2 * RATE))]
     take = Take(quiet_recorder(tmp_path, hand), hand, CaptureMode.AGENT_ONLY, seconds=2, packets={Side.AGENT: packets})
     from media.engine import Codec
 
-    take.recording.set_codecs(Side.AGENT, {9: Codec("G722", 8000)}, hand.ns)
+    take.recording.set_codecs(Side.AGENT, {18: Codec("G729", 8000)}, hand.ns)
     result = take.finish()
     assert result.outcome is Outcome.DEGRADED
-    assert result.problems == ("agent: 100 packets of G722 could not be decoded",)
+    assert result.problems == ("agent: 100 packets of G729 could not be decoded",)
     assert result.samples == 2 * RATE
 
 
@@ -286,3 +286,81 @@ def test_the_thread_writes_and_stops(tmp_path: Path) -> None:
     done = take.recording.finish(hand.ns, {}, {side: take.source.drain(side) for side in Side}, take.source.stats())
     assert done.result(timeout=10).outcome is Outcome.COMPLETE
     recorder.close(5)
+
+
+def paused_take(tmp_path: Path, mode: CaptureMode = CaptureMode.BOTH) -> Take:
+    """Paused from second 1 to 2, and from 2.5 to 3; what came meanwhile was captured by nobody."""
+    hand = Hand()
+    take = Take(quiet_recorder(tmp_path, hand), hand, mode, seconds=4)
+    for begin, end in ((1.0, 2.0), (2.5, 3.0)):
+        take.run(begin, step=0.25)
+        take.recording.pause(hand.ns, {side: take.source.drain(side) for side in Side}, {"via": "api", "by": "boss"})
+        take.run(begin, step=0.25)
+        hand.ns = take.start + int(end * SECOND)
+        for side in Side:
+            take.source.drain(side)
+        take.recording.resume(hand.ns, {"via": "api", "by": "boss"})
+    return take
+
+
+@pytest.mark.parametrize("mode", [CaptureMode.BOTH, CaptureMode.AGENT_ONLY])
+def test_a_pause_is_silence_of_its_length_and_its_edges_are_in_the_manifest(tmp_path: Path, mode: CaptureMode) -> None:
+    take = paused_take(tmp_path, mode)
+    result = take.finish()
+    samples, _ = soundfile.read(result.path, dtype="int16", always_2d=True)
+    assert len(samples) == 4 * RATE
+    for side in range(samples.shape[1]):
+        wanted = ULAW[take.audio[Side(side)]].copy()
+        wanted[8000:16000] = wanted[20000:24000] = 0
+        assert np.array_equal(samples[:, side], wanted)
+    manifest = manifest_of(result.manifest_path)
+    assert manifest["pauses"] == [[8000, 16000], [20000, 24000]]
+    assert [(e["event"], e["sample"], e["by"]) for e in manifest["events"]] == [
+        ("pause", 8000, "boss"), ("pause_end", 16000, "boss"), ("pause", 20000, "boss"), ("pause_end", 24000, "boss"),
+    ]  # fmt: skip
+    assert manifest["legs"]["agent"]["concealed"] == []
+    assert manifest["legs"]["agent"]["gaps"] == [[8000, 16000], [20000, 24000]]
+    assert result.outcome is Outcome.COMPLETE
+    assert audit(tmp_path).findings == []
+
+
+def test_the_auditor_hears_what_is_not_silent_in_a_pause(tmp_path: Path) -> None:
+    result = paused_take(tmp_path).finish()
+    assert result.manifest_path is not None
+    manifest = manifest_of(result.manifest_path)
+    manifest["pauses"].append([16000, 16100])
+    result.manifest_path.write_text(json.dumps(manifest))
+    assert "captured while paused" in [f.kind for f in audit(tmp_path).findings]
+
+
+def test_a_call_that_ends_while_it_is_paused(tmp_path: Path) -> None:
+    hand = Hand()
+    take = Take(quiet_recorder(tmp_path, hand), hand, seconds=3)
+    take.run(2)
+    take.recording.pause(hand.ns, {side: take.source.drain(side) for side in Side}, {})
+    hand.ns += SECOND
+    done = take.recording.finish(hand.ns, {}, {}, take.source.stats())
+    take.recorder.run_once()
+    result = done.result(timeout=0)
+    samples, _ = soundfile.read(result.path, dtype="int16")
+    assert len(samples) == 3 * RATE
+    assert not samples[16000:].any()
+    assert manifest_of(result.manifest_path)["pauses"] == [[16000, 24000]]
+    assert audit(tmp_path).findings == []
+
+
+def test_the_narrowed_leg_stays_silent_after_a_pause(tmp_path: Path) -> None:
+    hand = Hand()
+    take = Take(quiet_recorder(tmp_path, hand), hand, seconds=4)
+    take.run(1)
+    take.recording.pause(hand.ns, {side: take.source.drain(side) for side in Side}, {})
+    take.recording.narrow(CaptureMode.AGENT_ONLY, "policy", hand.ns, {})
+    take.run(1)
+    hand.ns += SECOND
+    for side in Side:
+        take.source.drain(side)
+    take.recording.resume(hand.ns, {})
+    result = take.finish()
+    samples, _ = soundfile.read(result.path, dtype="int16")
+    assert samples[16000:, 0].any() and not samples[8000:, 1].any()
+    assert audit(tmp_path).findings == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import resource
 
+from media.packets import records
 from media.relay import Session
-from media.source import parse_records
 from tests.support.mutator import packet_mutations
 
 FAR_END, STRANGER = ("192.0.2.10", 4000), ("198.51.100.7", 4000)
@@ -27,7 +27,7 @@ def test_no_packet_harms_the_relay_and_what_it_captures_can_be_read() -> None:
         verdicts.add(verdict)
         if number % 50 == 0:
             for side in (0, 1):
-                packets = parse_records(session.drain(side))
+                packets = list(records(session.drain(side)))
                 captured += len(packets)
                 assert all(packet.pt in (0, 8) for packet in packets)
         if number == 50_000:

@@ -44,8 +44,8 @@ def test_the_longest_file_that_the_format_can_tell() -> None:
 def test_repair_counts_what_is_there(tmp_path: Path, extra: int) -> None:
     path = tmp_path / "x.wav.part"
     path.write_bytes(header(2, 0) + bytes(4 * 100 + extra))
-    channels, frames = repair(path)
-    assert (channels, frames) == (2, 100 + extra // 4)
+    channels, frames, rate = repair(path)
+    assert (channels, frames, rate) == (2, 100 + extra // 4, 8000)
     assert soundfile.info(str(path)).frames == frames
     assert path.stat().st_size == HEADER_BYTES + frames * 4
 

@@ -250,6 +250,12 @@ async def test_a_live_call_and_its_recording(browser: Browser, rig: PageRig) -> 
     await expect(page.get_by_text("1 call now.")).to_be_visible()
     await expect(page.get_by_text("Agent: recording")).to_be_visible()
     await expect(page.get_by_text("Prospect: recording")).to_be_visible()
+    await page.get_by_role("button", name="Pause recording: call with +12125550123").click()
+    await expect(page.get_by_text("Recording paused")).to_be_visible()
+    await expect(page.get_by_text("Agent: not recorded")).to_be_visible()
+    await boss.picture("live-paused")
+    await page.get_by_role("button", name="Resume recording: call with +12125550123").click()
+    await expect(page.get_by_text("Agent: recording")).to_be_visible()
     await boss.picture("live")
     await boss.api("/policy/agent_side_only", "PUT", {"value": True})
     await expect(page.get_by_text("Prospect: not recorded")).to_be_visible()
@@ -291,9 +297,33 @@ async def test_a_live_call_and_its_recording(browser: Browser, rig: PageRig) -> 
     await expect(page.get_by_text("Both sides: everyone who counts is in a one-party consent state.")).to_be_visible()
     await expect(page.get_by_text("the prospect's side is never recorded.").first).to_be_visible()
     await expect(page.get_by_text("the capture was narrowed to: agent's side only")).to_be_visible()
+    await expect(page.get_by_text("the recording was paused.")).to_be_visible()
     await alice.picture("recording")
     await alice.close()
     await boss.close()
+
+
+@pytest.mark.parametrize("file_format", ["flac", "ogg"])
+async def test_every_format_is_played(browser: Browser, tmp_path: Path, file_format: str) -> None:
+    async with page_rig(tmp_path, TWOPARTY_RECORDING__FORMAT=file_format) as rig:
+        await rig.call("+12125550123", packets=100)
+        boss = await visit(browser, rig, "boss")
+        page = boss.page
+        await boss.tab("Recordings")
+        async with asyncio.timeout(10):
+            while not (items := (await boss.api("/recordings"))["items"]):
+                await asyncio.sleep(0.05)
+        await page.get_by_role("button", name="Search").click()
+        await page.get_by_role("button", name=re.compile(r"^Play: call with \+12125550123")).click()
+        await expect(page.get_by_role("slider", name="Position in the recording")).to_be_visible()
+        audio = "document.querySelector('twoparty-player audio')"
+        await page.wait_for_function(f"{audio}.readyState >= 1")
+        assert abs(await page.evaluate(f"{audio}.duration") - items[0]["seconds"]) < 0.05
+        await page.evaluate(f"{audio}.currentTime = {audio}.duration / 2")
+        await page.evaluate(f"{audio}.play()")
+        await page.wait_for_function(f"{audio}.currentTime > {audio}.duration * 0.7")
+        assert [p.suffix for p in (rig.directory / "recordings").rglob(f"{items[0]['call_id']}.*")] != [".wav"]
+        await boss.close()
 
 
 async def test_a_number_is_tried(browser: Browser, rig: PageRig) -> None:

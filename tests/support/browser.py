@@ -71,8 +71,9 @@ class PageRig:
 
 
 @asynccontextmanager
-async def page_rig(directory: Path) -> AsyncIterator[PageRig]:
-    """``twoparty serve`` with the page; people as in ``web_client``; alice is the agent who calls."""
+async def page_rig(directory: Path, **environment: str) -> AsyncIterator[PageRig]:
+    """``twoparty serve`` with the page; people as in ``web_client``; alice is the agent who calls. ``environment`` is
+    laid over the settings."""
     carrier = await Phone.open(tone_hz=1000.0, username="carrier")
     agent = await Phone.open(tone_hz=440.0, username="alice")
     url = sqlite_url(directory / "gateway.db")
@@ -87,7 +88,7 @@ async def page_rig(directory: Path) -> AsyncIterator[PageRig]:
     config.write_text(_SETTINGS.format(directory=directory, url=url, carrier=carrier.port))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "TWOPARTY_CONFIG": "", "NICEGUI_SCREEN_TEST_PORT": ""},
+        env={**os.environ, "TWOPARTY_CONFIG": "", "NICEGUI_SCREEN_TEST_PORT": "", **environment},
     )  # fmt: skip
     drained: asyncio.Task[None] | None = None
     try:

@@ -33,6 +33,7 @@ class FakeMediaSession:
         self.remotes: dict[Side, Address | None] = {}
         self.codecs: dict[Side, Mapping[int, Codec]] = {}
         self.capturing: CaptureMode | None = None
+        self.paused = False
         self.closed: Mapping[str, Any] | None = None
         self.log: list[tuple[Any, ...]] = []
         self.counts = {Side.AGENT: 0, Side.PROSPECT: 0}
@@ -64,6 +65,14 @@ class FakeMediaSession:
             raise ValueError("wider")
         self._mode = mode
         self.log.append(("narrow", mode))
+
+    def pause(self, **details: object) -> None:
+        self.paused = True
+        self.log.append(("pause", details))
+
+    def resume(self, **details: object) -> None:
+        self.paused = False
+        self.log.append(("resume", details))
 
     def mark(self, event: str, **details: object) -> None:
         self.log.append(("mark", event, details))

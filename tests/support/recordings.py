@@ -91,8 +91,8 @@ def quiet_recorder(root: Path, hand: Hand, **options: Any) -> Recorder:
 
 
 def record(
-    root: Path, mode: CaptureMode = CaptureMode.BOTH, *, call_id: str = "call-1", seconds: float = 2.0
+    root: Path, mode: CaptureMode = CaptureMode.BOTH, *, call_id: str = "call-1", seconds: float = 2.0, **options: Any
 ) -> RecordingResult:
-    """One whole recording under ``root``."""
+    """One whole recording under ``root``; ``options`` are the recorder's."""
     hand = Hand()
-    return Take(quiet_recorder(root, hand), hand, mode, seconds=seconds, call_id=call_id).finish()
+    return Take(quiet_recorder(root, hand, **options), hand, mode, seconds=seconds, call_id=call_id).finish()

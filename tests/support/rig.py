@@ -29,17 +29,22 @@ class Recorded:
     audio: Path | None
 
     @property
+    def rate(self) -> int:
+        """The file's sample rate."""
+        return int(self.manifest["audio"]["sample_rate"])
+
+    @property
     def channels(self) -> list[np.ndarray[Any, Any]]:
         assert self.audio is not None
         samples, rate = soundfile.read(self.audio, always_2d=True)
-        assert rate == 8000
+        assert rate == self.rate
         return [samples[:, index] for index in range(samples.shape[1])]
 
     def level(self, channel: int, hertz: float, skip: float = 0.5) -> float:
         """The level of a tone in dBFS on a channel, without the first and last ``skip`` seconds."""
         samples = self.channels[channel]
-        margin = int(skip * 8000)
-        return tone_level(samples[margin:-margin], hertz, 8000)
+        margin = int(skip * self.rate)
+        return tone_level(samples[margin:-margin], hertz, self.rate)
 
 
 @dataclass
@@ -79,8 +84,8 @@ class Rig:
                         continue
                     manifest = json.loads(path.read_text(encoding="utf-8"))
                     if manifest["call"]["prospect"]["number"] == number:
-                        audio = path.with_suffix(".wav")
-                        return Recorded(manifest, audio if audio.exists() else None)
+                        audio = path.with_name(manifest["audio"]["file"]) if manifest["audio"] else None
+                        return Recorded(manifest, audio if audio is not None and audio.exists() else None)
                 await asyncio.sleep(0.02)
 
     async def until(self, condition: Callable[[], bool]) -> None:

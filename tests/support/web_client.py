@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from gateway.b2bua.calls import LiveCall
 from gateway.b2bua.gate import load_data
+from gateway.b2bua.keys import Control
 from gateway.store.store import Store
 from gateway.web.app import PREFIX, make_app
 from gateway.web.auth import COOKIE
@@ -41,6 +42,13 @@ class FakeLive:
 
     def live(self, organization: str) -> list[LiveCall]:
         return [call for call in self.calls if call.organization == organization]
+
+    def control_capture(self, organization: str, call_id: str, control: Control, by: str) -> LiveCall | None:
+        for index, call in enumerate(self.calls):
+            if (call.organization, call.call_id) == (organization, call_id):
+                self.calls[index] = replace(call, paused=control is Control.PAUSE)
+                return self.calls[index]
+        return None
 
 
 class Browser:

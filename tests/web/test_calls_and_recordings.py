@@ -13,6 +13,7 @@ import soundfile
 from gateway.b2bua.calls import LiveCall
 from gateway.web.peaks import peaks
 from media.engine import CaptureMode
+from media.formats import FileFormat
 from tests.support.recordings import record
 from tests.support.store_records import NOW, decided, ended, recorded, started, store_call
 from tests.support.web_client import Site
@@ -22,9 +23,12 @@ async def user_id(site: Site, username: str) -> int:
     return (await site.store.accounts.user(username)).agent.user_id
 
 
-async def real_recording(site: Site, call_id: str, mode: CaptureMode = CaptureMode.BOTH, user: str = "alice") -> Path:
+async def real_recording(
+    site: Site, call_id: str, mode: CaptureMode = CaptureMode.BOTH, user: str = "alice",
+    file_format: FileFormat = FileFormat.WAV,
+) -> Path:  # fmt: skip
     """A recording on the disk, and its call in the store."""
-    result = record(site.web.recordings_root, mode, call_id=call_id, seconds=3)
+    result = record(site.web.recordings_root, mode, call_id=call_id, seconds=3, file_format=file_format)
     site.store.journal.call_started(started(call_id, user_id=await user_id(site, user)))
     await site.store.journal.decision_made(decided(call_id, mode=str(mode)))
     site.store.journal.call_ended(ended(call_id))
@@ -228,3 +232,38 @@ async def test_live_calls(site: Site) -> None:
     assert [c["call_id"] for c in await boss.get("/calls/live")] == ["call-1", "call-2"]
     (own,) = await alice.get("/calls/live")
     assert (own["agent_captured"], own["prospect_captured"], own["answered_at"]) == (True, False, None)
+
+
+async def test_capture_is_paused_and_resumed(site: Site) -> None:
+    """Agents have their own calls, support none; another organization's call is not there."""
+    call = LiveCall(
+        "call-1", "acme", "alice", "outbound", "+16035550123", "alice", NOW, NOW, "both", "one_party", True, True
+    )
+    others = [replace(call, call_id="call-2", username="bob"), replace(call, call_id="x", organization="other")]
+    site.live.calls = [call, *others]
+    boss, alice, sue = [await site.browser(name) for name in ("boss", "alice", "sue")]
+    assert (await alice.send("POST", "/calls/call-1/pause"))["paused"] is True
+    assert [c["paused"] for c in await boss.get("/calls/live")] == [True, False]
+    assert (await boss.send("POST", "/calls/call-1/resume"))["paused"] is False
+    await sue.send("POST", "/calls/call-1/pause", status=403)
+    await alice.send("POST", "/calls/call-2/pause", status=404)
+    for name in ("x", "nothing"):
+        await boss.send("POST", f"/calls/{name}/pause", status=404)
+    assert [c.paused for c in site.live.calls] == [False, False, False]
+
+
+@pytest.mark.parametrize("file_format", FileFormat)
+async def test_audio_of_every_format_is_played(site: Site, file_format: FileFormat) -> None:
+    path = await real_recording(site, "call-1", file_format=file_format)
+    boss = await site.browser("boss")
+    whole = await boss("GET", "/recordings/call-1/audio")
+    assert (whole.status_code, whole.content) == (200, path.read_bytes())
+    assert whole.headers["content-type"] == f"audio/{file_format}"
+    part = await boss("GET", "/recordings/call-1/audio", headers={"range": "bytes=10-99"})
+    assert (part.status_code, part.content) == (206, path.read_bytes()[10:100])
+    saved = await boss("GET", "/recordings/call-1/audio", params={"download": True})
+    assert f'filename="call-1.{file_format}"' in saved.headers["content-disposition"]
+    drawn = await boss.get("/recordings/call-1/peaks", points=100)
+    assert (drawn["channels"], drawn["samples"], drawn["sample_rate"]) == (2, 24000, 8000)
+    (row,) = (await boss.get("/recordings"))["items"]
+    assert (row["seconds"], row["audio"]) == (3.0, True)

@@ -35,6 +35,7 @@ ROUTES: dict[str, tuple[Scope | None, Any]] = {
     "GET /lists": (S.LISTS_READ, None), "GET /lists/{number}": (S.LISTS_READ, None), "POST /lists": (S.LISTS_WRITE, ""),
     "DELETE /lists": (S.LISTS_WRITE, None),
     "GET /calls/live": (S.CALLS_READ, None), "GET /calls": (S.CALLS_READ, None),
+    "POST /calls/{call_id}/pause": (S.CALLS_CONTROL, None), "POST /calls/{call_id}/resume": (S.CALLS_CONTROL, None),
     "GET /calls/{call_id}": (S.CALLS_READ, None), "GET /calls/{call_id}/decisions": (S.CALLS_READ, None),
     "GET /recordings": (S.RECORDINGS_READ, None), "GET /recordings/{call_id}": (S.RECORDINGS_READ, None),
     "GET /recordings/{call_id}/audio": (S.RECORDINGS_READ, None),

@@ -198,7 +198,7 @@ async def test_a_token_has_no_more_than_its_user_has_now(site: Site) -> None:
 async def test_nobody_makes_a_token_with_more_than_they_have(site: Site) -> None:
     alice = await site.browser("alice")
     for scope in Scope:
-        may = scope in ("calls:read", "recordings:read", "jurisdictions:read")
+        may = scope in ("calls:read", "calls:control", "recordings:read", "jurisdictions:read")
         await alice.send("POST", "/tokens", {"name": "x", "scopes": [scope]}, 201 if may else 403)
     past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
     await alice.send("POST", "/tokens", {"name": "x", "scopes": ["calls:read"], "expires_at": past}, 422)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from nicegui import ui
 
 from gateway.b2bua.calls import LiveCall
+from gateway.b2bua.keys import Control
 from gateway.web.page import words
 from gateway.web.page.desk import Desk, LoggedOut, badge
-from gateway.web.routes.calls import live_calls
+from gateway.web.problems import Problem
+from gateway.web.roles import Principal, Scope
+from gateway.web.routes.calls import control_live, live_calls
 
 SECONDS = 1.0
 
@@ -34,6 +39,7 @@ def live_tab(desk: Desk) -> None:
                     _leg("Agent", call.agent_captured)
                     _leg("Prospect", call.prospect_captured)
                     ui.label(words.reason(call.reason)).classes("tp-hint")
+                    _pause(call)
 
     async def refresh() -> None:
         try:
@@ -44,11 +50,32 @@ def live_tab(desk: Desk) -> None:
         seconds = int(desk.web.now().timestamp()) if calls else 0
         state: list[tuple[object, ...]] = [
             (seconds,),
-            *((c.call_id, c.mode, c.agent_captured, c.prospect_captured) for c in calls),
+            *((c.call_id, c.mode, c.agent_captured, c.prospect_captured, c.paused) for c in calls),
         ]
         if state != shown or not summary.text:
             shown[:] = state
             draw(calls)
+
+    def _pause(call: LiveCall) -> None:
+        if call.paused:
+            badge("Recording paused", "off")
+        if not desk.shown.may(Scope.CALLS_CONTROL) or call.mode in (None, "none"):
+            return
+        control = Control.RESUME if call.paused else Control.PAUSE
+
+        async def press() -> None:
+            async def work(principal: Principal) -> None:
+                if not principal.may(Scope.CALLS_CONTROL):
+                    raise Problem(403, "you may not pause recordings")
+                control_live(desk.web, principal, call.call_id, control)
+
+            await desk.act(work)
+            await refresh()
+
+        label = "Resume recording" if call.paused else "Pause recording"
+        ui.button(label, on_click=press).props("outline dense no-caps color=primary").props(
+            f'aria-label="{escape(label)}: call with {escape(call.prospect_number)}"'
+        )
 
     timer = ui.timer(SECONDS, refresh)
 

@@ -138,5 +138,9 @@ def _events(manifest: dict[str, Any]) -> list[str]:
         for event in manifest.get("events", [])
         if event.get("event") == "narrow"
     ]
+    lines += [
+        f"From {words.duration(begin / rate)} to {words.duration(end / rate)} the recording was paused."
+        for begin, end in manifest.get("pauses", [])
+    ]
     lines += words.quality(manifest.get("legs") or {})
     return lines + [f"Missing: {problem}." for problem in manifest.get("problems", [])]

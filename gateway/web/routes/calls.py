@@ -9,16 +9,18 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from gateway.b2bua.calls import LiveCall
+from gateway.b2bua.keys import Control
 from gateway.store.history import CallFilter, CallRow
 from gateway.web.auth import WebDep, need
 from gateway.web.context import Web
-from gateway.web.problems import responses
+from gateway.web.problems import Problem, responses
 from gateway.web.roles import Principal, Scope
 from gateway.web.types import CallIdPath, Cursor, Limit, NumberQuery, TextQuery, Time
 
 router = APIRouter(tags=["calls"])
 
 Reader = Annotated[Principal, Depends(need(Scope.CALLS_READ))]
+Controller = Annotated[Principal, Depends(need(Scope.CALLS_CONTROL))]
 Mode = Annotated[Literal["both", "agent_only", "none"] | None, Query(description="What the last decision allows")]
 
 
@@ -36,6 +38,7 @@ class LiveCallView(BaseModel):
     reason: str | None
     agent_captured: bool = Field(description="Audio of the agent's leg is being captured now")
     prospect_captured: bool = Field(description="Audio of the prospect's leg is being captured now")
+    paused: bool = Field(description="Capture is paused; it goes on, as far as the decision allows, when resumed")
 
 
 class CallView(BaseModel):
@@ -103,13 +106,36 @@ def call_filter(
     return CallFilter(principal.organization, principal.own_only or user, number, mode, reason, since, until)
 
 
+def control_live(web: Web, principal: Principal, call_id: str, control: Control) -> LiveCall:
+    """Pause or resume the capture of a call, for API and page alike. Raises Problem 404."""
+    seen = any(call.call_id == call_id for call in live_calls(web, principal))
+    found = web.live.control_capture(principal.organization, call_id, control, principal.actor) if seen else None
+    if found is None:
+        raise Problem(404, "there is no such call now")
+    return found
+
+
+def live_view(call: LiveCall) -> LiveCallView:
+    """A live call for the API."""
+    return LiveCallView(**{name: getattr(call, name) for name in LiveCallView.model_fields})
+
+
 @router.get("/calls/live", responses=responses(), operation_id="list_live_calls")
 async def list_live(web: WebDep, principal: Reader) -> list[LiveCallView]:
     """Calls in progress, the newest first, with what is being captured of each leg."""
-    return [
-        LiveCallView(**{name: getattr(call, name) for name in LiveCallView.model_fields})
-        for call in live_calls(web, principal)
-    ]
+    return [live_view(call) for call in live_calls(web, principal)]
+
+
+@router.post("/calls/{call_id}/pause", responses=responses(404), operation_id="pause_capture")
+async def pause_capture(web: WebDep, principal: Controller, call_id: CallIdPath) -> LiveCallView:
+    """Capture nothing of a live call until it is resumed: the recording is silence of the same length meanwhile."""
+    return live_view(control_live(web, principal, call_id, Control.PAUSE))
+
+
+@router.post("/calls/{call_id}/resume", responses=responses(404), operation_id="resume_capture")
+async def resume_capture(web: WebDep, principal: Controller, call_id: CallIdPath) -> LiveCallView:
+    """Capture a paused call again, as far as its decision allows."""
+    return live_view(control_live(web, principal, call_id, Control.RESUME))
 
 
 @router.get("/calls", responses=responses(), operation_id="list_calls")

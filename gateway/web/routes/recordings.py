@@ -21,6 +21,7 @@ from gateway.web.ranges import Unsatisfiable, satisfiable
 from gateway.web.roles import Principal, Scope
 from gateway.web.routes.calls import Mode, call_filter
 from gateway.web.types import CallIdPath, Cursor, Limit, NumberQuery, TextQuery, Time
+from media.formats import FileFormat, format_of_file
 
 router = APIRouter(tags=["recordings"])
 
@@ -105,8 +106,10 @@ async def read_recording(web: WebDep, principal: Reader, call_id: CallIdPath) ->
 @router.get(
     "/recordings/{call_id}/audio", operation_id="read_audio", response_class=FileResponse,
     responses={
-        200: {"content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}}},
-        206: {"description": "The Range that was asked for", "content": {"audio/wav": {}}},
+        200: {"content": {kind.media_type: {"schema": {"type": "string", "format": "binary"}} for kind in FileFormat}},
+        206: {
+            "description": "The Range that was asked for", "content": {kind.media_type: {} for kind in FileFormat},
+        },
         **responses(404, 416),
     },
 )  # fmt: skip
@@ -121,7 +124,7 @@ async def read_audio(
     except OSError:
         raise Problem(404, "the audio file is gone") from None
     return FileResponse(
-        path, media_type="audio/wav", filename=path.name,
+        path, media_type=format_of_file(path).media_type, filename=path.name,
         content_disposition_type="attachment" if download else "inline", headers={"cache-control": "private, no-store"},
     )  # fmt: skip
 
@@ -181,7 +184,7 @@ async def audio_path(web: Web, principal: Principal, call_id: str) -> Path:
     if row.path is None or row.channels == 0:
         raise Problem(404, f"there is no audio of this call ({row.reason or row.outcome})")
     path = _inside(web, row.path)
-    if not await asyncio.to_thread(path.is_file):
+    if path.suffix not in [kind.suffix for kind in FileFormat] or not await asyncio.to_thread(path.is_file):
         raise Problem(404, "the audio file is gone")
     return path
 

@@ -1,0 +1,52 @@
+"""Pausing a call's capture and resuming it: by the API, by the agent's keys, by the agent's SIP INFO."""
+
+from __future__ import annotations
+
+import structlog
+
+from gateway.b2bua.keys import Control, ControlKeys, KeyLine, control_of_header, key_of_info
+from gateway.sip.message import Request
+from media.engine import MediaSession, Side
+
+log = structlog.get_logger("control")
+
+
+class CaptureControl:
+    """One call's. Only the agent's leg has a say; the prospect's keys mean nothing here."""
+
+    def __init__(self, call_id: str, media: MediaSession, keys: ControlKeys) -> None:
+        self._call_id = call_id
+        self._media = media
+        self._line = KeyLine(keys)
+
+    @property
+    def paused(self) -> bool:
+        return self._media.paused
+
+    def take_info(self, side: Side, request: Request, now: float) -> bool:
+        """An INFO within the call. True: it was for the gateway alone, and is not for the other leg."""
+        if side is not Side.AGENT:
+            return False
+        control = control_of_header(request.get("record"))
+        if control is not None:
+            self.apply(control, via="info", by="agent")
+            return not request.body
+        if key := key_of_info(request.content_type, request.body):
+            self.press(side, key, now, via="info")
+        return False
+
+    def press(self, side: Side, key: str, now: float, *, via: str) -> None:
+        """A key of a leg, however it came."""
+        if side is Side.AGENT and (control := self._line.press(key, now, paused=self.paused)) is not None:
+            self.apply(control, via=via, by="agent")
+
+    def apply(self, control: Control, *, via: str, by: str) -> None:
+        """Pause or resume; what is so already stays so."""
+        if self.paused is (control is Control.PAUSE):
+            return
+        if control is Control.PAUSE:
+            self._media.pause(via=via, by=by)
+        else:
+            self._media.resume(via=via, by=by)
+        log.info("capture paused" if control is Control.PAUSE else "capture resumed",
+                 call_id=self._call_id, via=via, by=by)  # fmt: skip
