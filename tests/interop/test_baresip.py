@@ -89,7 +89,7 @@ async def test_hold_and_resume(rig: Rig, baresip: Baresip) -> None:
     await asyncio.wait_for(far.ended.wait(), 10)
     recorded = await rig.recorded(NEW_YORK)
     assert [e["event"] for e in recorded.manifest["events"] if e["event"] in ("hold", "resume")][:1] == ["hold"]
-    assert recorded.manifest["outcome"] == "complete"
+    assert (recorded.manifest["problems"], recorded.manifest["outcome"]) == ([], "complete")
 
 
 async def test_it_is_called_through_its_did(rig: Rig, baresip: Baresip) -> None:

@@ -59,7 +59,7 @@ async def test_it_registers_calls_sends_digits_holds_and_hangs_up(rig: Rig) -> N
     events = {p.data[1] & 0x7F for p in far.rtp.received} - {0, 8}
     assert events, "no telephone-event reached the carrier"
     recorded = await rig.recorded(NEW_YORK)
-    assert recorded.manifest["outcome"] == "complete"
+    assert (recorded.manifest["problems"], recorded.manifest["outcome"]) == ([], "complete")
     assert recorded.manifest["termination"]["ended_by"] == "agent"
     held = [e["event"] for e in recorded.manifest["events"] if e["event"] in ("hold", "resume")]
     assert held == ["hold", "resume"]

@@ -89,7 +89,7 @@ async def test_capture_is_paused_and_resumed(tmp_path: Path, file_format: FileFo
                 after = samples[end + 800 : end + 4800]
                 assert np.abs(after).max() > 0.2, (side, hertz)
         assert recorded.manifest["legs"]["prospect"]["lost"] == 0
-        assert recorded.manifest["outcome"] == "complete"
+        assert (recorded.manifest["problems"], recorded.manifest["outcome"]) == ([], "complete")
         assert audit(rig.directory / "recordings").findings == []
     finally:
         await rig.close()

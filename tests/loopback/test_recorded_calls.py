@@ -52,7 +52,7 @@ async def test_both_legs_each_on_its_own_channel(rig: Rig) -> None:
     recorded = await rig.recorded(NEW_YORK)
     assert recorded.manifest["decision"]["mode"] == "both"
     assert recorded.manifest["decision"]["reason"] == "one_party"
-    assert recorded.manifest["outcome"] == "complete"
+    assert (recorded.manifest["problems"], recorded.manifest["outcome"]) == ([], "complete")
     assert len(recorded.channels) == 2
     for own, other, channel in ((AGENT_HZ, PROSPECT_HZ, 0), (PROSPECT_HZ, AGENT_HZ, 1)):
         assert recorded.level(channel, own) > -20
