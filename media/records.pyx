@@ -31,12 +31,12 @@ def steady_arrival(
     """How early the records came: the least of (arrival in samples since ``start_ns``) - index * ``length``.
 
     None when they are not all of ``length`` bytes (samples) and of one source, numbered and stamped from ``seq`` and
-    ``ts`` on without a break, or when ``data`` ends within one.
+    ``ts`` on without a break, when one came more than 200 ms after its turn, or when ``data`` ends within one.
     """
     cdef Py_ssize_t size = HEADER + (length + 7) // 8 * 8
     cdef Py_ssize_t count = data.shape[0] // size
     cdef Py_ssize_t index
-    cdef int64_t came, least = 0
+    cdef int64_t came, before = 0, least = 0
     cdef Header head
     if length <= 0 or count == 0 or count * size != data.shape[0]:
         return None
@@ -54,6 +54,9 @@ def steady_arrival(
         # times before the start round down, as Python's // does
         came = came * RATE // BILLION if came >= 0 else -((-came * RATE + BILLION - 1) // BILLION)
         came -= index * length
+        if index and came - before > RATE // 5:
+            return None  # a pause, or a network that was held up
+        before = came
         if index == 0 or came < least:
             least = came
     return least

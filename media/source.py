@@ -5,6 +5,7 @@ Times are ticks of the source's RTP clock since the recording began.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -15,7 +16,11 @@ from media.sequence import OldRun, SequenceTracker
 JUMP = 5
 """1/5 s: what a timestamp may stray from the clock before it is anchored anew."""
 STALL_TENTHS = 7
-"""0.7 s: what packets that follow on without a break may be delayed together before they count as a pause."""
+"""0.7 s: what a few packets that follow on without a break may be delayed together before they count as a pause."""
+PAUSED, EVENLY = 30, 10
+"""So many packets on end that are all late by ``JUMP`` are no network's doing but a sender's that paused with its
+timestamps standing still; fewer will do where they come evenly (a network that was held up delivers in a burst)."""
+EVEN_MS = 60
 SKEW_SLACK_MS = 3
 """What the least delayed packets may stray from the anchor before it follows them."""
 SKEW_AT_ONCE_MS = 10
@@ -87,15 +92,21 @@ class Source:
         """Whether a packet's timestamp goes on with the sequence number from the last one's."""
         return ts - self.ts == (seq - self.tracker.placed) * self.length
 
-    def strays(self, least: int, seq: int, ts: int) -> bool:
-        """Whether a run that begins with ``seq`` and ``ts`` has left the clock: ``least`` is its least delayed
-        packet's anchor."""
+    def strays(self, anchors: Sequence[int], seq: int, ts: int) -> bool:
+        """Whether a run that begins with ``seq`` and ``ts`` has left the clock: ``anchors`` are those that each of its
+        packets would set."""
         if self.anchor is None:
             return True
-        late = least - self.anchor
+        late = min(anchors) - self.anchor
         if late > 0 and self.follows(seq, ts):
-            return late * 10 > STALL_TENTHS * self.clock
+            return late * 10 > STALL_TENTHS * self.clock or self.paused(anchors, self.anchor)
         return abs(late) * JUMP > self.clock
+
+    def paused(self, anchors: Sequence[int], before: int) -> bool:
+        """Whether packets that follow on show that the sender paused after those that set the anchor ``before``."""
+        least = min(anchors)
+        even = (max(anchors) - least) * 1000 <= EVEN_MS * self.clock
+        return (least - before) * JUMP > self.clock and len(anchors) >= (EVENLY if even else PAUSED)
 
     def change(self, format_: Format, seq: int, ts: int) -> None:
         """Another codec from ``seq`` and ``ts`` on. Where its clock is another one too, it is expected to go on where

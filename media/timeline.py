@@ -280,11 +280,30 @@ class LegTimeline:
 
     def _place_run(self, source: Source, run: list[tuple[int, Packet, int]]) -> None:
         """A run on one timestamp line; anchored by its least delayed packet when it has left the clock."""
-        if not run:
-            return
         ticks = source.format.ticks
-        least = min(self._arrival(packet.at, source.clock) - ticks(packet.payload) - ts for _, packet, ts in run)
-        moved = source.strays(least, run[0][0], run[0][2])
+        anchors = [self._arrival(packet.at, source.clock) - ticks(packet.payload) - ts for _, packet, ts in run]
+        begin = 0
+        for end in (*self._pauses(source, anchors), len(run)):
+            if begin < end:
+                self._place_part(source, run[begin:end], anchors[begin:end])
+            begin = end
+
+    def _pauses(self, source: Source, anchors: list[int]) -> list[int]:
+        """Where in a run the sender paused with its timestamps standing still."""
+        found: list[int] = []
+        begin = 0
+        for index in range(1, len(anchors)):
+            if (anchors[index] - anchors[index - 1]) * JUMP <= source.clock:
+                continue
+            if source.paused(anchors[index:], min(anchors[begin:index])):
+                found.append(index)
+                begin = index
+        return found
+
+    def _place_part(self, source: Source, run: list[tuple[int, Packet, int]], anchors: list[int]) -> None:
+        ticks = source.format.ticks
+        least = min(anchors)
+        moved = source.strays(anchors, run[0][0], run[0][2])
         if moved:
             source.move_anchor(least, run[0][0])
             self.counts.anchors += 1

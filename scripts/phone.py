@@ -79,7 +79,10 @@ class RtpStream:
     def play(self) -> None:
         """Send the tone from now on, a packet every 20 ms."""
         if self._timer is None:
-            self._next = self._loop.time()
+            now = self._loop.time()
+            if self._next:  # the sampling clock ran on in a pause (RFC 3550 §5.1)
+                self._timestamp = (self._timestamp + round((now - self._next) / PTIME) * SAMPLES) & 0xFFFFFFFF
+            self._next = now
             self._tick()
 
     def pause(self) -> None:

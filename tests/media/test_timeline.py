@@ -33,7 +33,7 @@ class Leg:
     def record(self, packets: Sequence[Captured], seconds: float) -> Taken:
         """Feed the packets in steps of their arrival, take everything up to ``seconds``."""
         queue = in_order_of_arrival(packets)
-        parts, now, index = [], 0, 0
+        parts, now, index, total = [], 0, 0, int(seconds * RATE)
         while now < seconds * SECOND:
             now += self.step
             batch = []
@@ -41,9 +41,8 @@ class Leg:
                 batch.append(queue[index].record(START))
                 index += 1
             self.line.feed(b"".join(batch))
-            parts.append(self.line.take(max(0, int(now * RATE / SECOND) - self.hold)))
+            parts.append(self.line.take(min(total, max(0, int(now * RATE / SECOND) - self.hold))))
         self.line.feed(b"".join(packet.record(START) for packet in queue[index:]))
-        total = int(seconds * RATE)
         parts.append(self.line.take(total))
         samples = np.concatenate(parts)
         counts = self.line.settle()
@@ -389,3 +388,36 @@ def test_native_decoding_never_writes_beyond_its_room() -> None:
             decode_steady(data, 160, skip, ULAW, np.zeros(room, dtype=np.int16))
     with pytest.raises(ValueError):
         decode_steady(data, 160, 0, ULAW[:255], np.zeros(160, dtype=np.int16))
+
+
+@pytest.mark.parametrize("pause", [0.25, 0.4, 0.65, 1.5])
+@pytest.mark.parametrize("begin", [0.3, 1.13, 1.37])
+def test_a_pause_with_timestamps_that_stand_still(pause: float, begin: float) -> None:
+    """A sender that holds the line and goes on as if no time had passed is heard when it spoke."""
+    audio = sound(RATE * 6)
+    first = round(begin * 50)
+    packets = [
+        packet if index < first else replace(packet, at=packet.at + round(pause * SECOND))
+        for index, packet in enumerate(stream(audio))
+    ]
+    leg = Leg(step=1.5, hold=0.6)
+    taken = leg.record(packets, 8)
+    behind = round(begin * RATE) + RATE // 2
+    found = taken.where(audio, behind)
+    assert found is not None and abs(found - behind - pause * RATE) <= RATE * 0.02
+    assert taken.where(audio, RATE // 10) == RATE // 10
+    assert leg.line.counts.late <= 10
+
+
+def test_a_network_that_is_held_up_and_delivers_at_once_is_no_pause() -> None:
+    audio = sound(RATE * 6)
+    held = 2.1
+    packets = [
+        replace(packet, at=max(packet.at, round((held + 0.45) * SECOND))) if packet.at > held * SECOND else packet
+        for packet in stream(audio)
+    ]
+    leg = Leg(step=1.5, hold=0.6)
+    taken = leg.record(packets, 6)
+    for at in (RATE, 2 * RATE, round(2.3 * RATE), 3 * RATE, 5 * RATE):
+        assert taken.where(audio, at) == at
+    assert leg.line.counts.anchors == 1
