@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from config.settings import Settings
+from config.settings import KeyFiles, Settings
 from gateway.b2bua import routing
 from gateway.b2bua.authentication import Authenticator
 from gateway.b2bua.call import CallLimits
@@ -28,6 +28,7 @@ from gateway.sip.user_agent import UserAgent
 from gateway.store.store import Store
 from gateway.telemetry import Metrics, RateLimit
 from gateway.transport.endpoint import SipTransport
+from gateway.transport.tls import FarEnd, KeyPair, TlsContexts, TlsError, TlsSettings
 from gateway.web.app import make_app
 from gateway.web.context import Web
 from gateway.web.server import WebServer
@@ -116,7 +117,12 @@ class Gateway:
     async def start(cls, settings: Settings) -> Gateway:
         """Open the store, finish what a crash left, bind, serve. Raises StartError; nothing is left open then."""
         try:
-            transport = SipTransport((listen.transport, listen.host, listen.port) for listen in settings.sip.listen)
+            transport = SipTransport(
+                ((listen.transport, listen.host, listen.port) for listen in settings.sip.listen),
+                contexts=_tls(settings),
+            )
+        except TlsError as error:
+            raise StartError(f"tls: {error}") from None
         except OSError as error:
             raise StartError(str(error.strerror or error)) from None
         store = None
@@ -137,7 +143,7 @@ class Gateway:
             await transport.close()
             raise StartError(f"{type(error).__name__}: {error}") from error
         media = _media(settings)
-        table = _table(settings, store, media, ConsentGate(store, data))
+        table = _table(settings, store, media, ConsentGate(store, data), transport)
         gateway = cls(settings, store, media, table, transport)
         for result in recovered:
             log.warning("recording recovered", call_id=result.call_id, outcome=str(result.outcome))
@@ -196,12 +202,22 @@ class Gateway:
             choose=entropy.choose,
             software=sip.user_agent,
             advertise=sip.advertise,
+            connected=self.transport.connected,
             t1=sip.t1_milliseconds / 1000,
         )
         self.calls.agent = agent
         self.calls.flush = self.transport.flush
         await self.transport.start(agent)
         self._watching = asyncio.create_task(self.calls.watch())
+
+    def reload(self) -> None:
+        """Read certificates, keys and CAs again. What can't be read is logged, and the old ones stay in force."""
+        try:
+            self.transport.reload()
+        except TlsError as error:
+            log.error("certificates not reloaded", error=str(error))
+        else:
+            log.info("certificates reloaded")
 
     async def stop(self, seconds: float | None = None) -> None:
         """Drain: no new calls, live ones may finish within ``seconds`` (None: as configured), recordings are closed."""
@@ -269,7 +285,35 @@ def _media(settings: Settings) -> NativeMediaEngine:
     )
 
 
-def _table(settings: Settings, store: Store, media: NativeMediaEngine, gate: ConsentGate) -> CallTable:
+def _tls(settings: Settings) -> TlsContexts | None:
+    """Raises TlsError."""
+    own = _key_pair(settings.tls)
+    if own is None:
+        return None
+    far_ends = tuple(
+        FarEnd(far.host, far.sip_port, far.server_name, far.ca, _key_pair(far))
+        for far in (*settings.trunks, *settings.peers)
+        if far.host is not None and far.transport == "tls"
+    )
+    return TlsContexts(
+        TlsSettings(
+            own=own,
+            names=tuple((one.name, pair) for one in settings.tls.names if (pair := _key_pair(one)) is not None),
+            ca=settings.tls.ca,
+            minimum_version=settings.tls.minimum_version,
+            clients=settings.tls.client_certificates,
+            far_ends=far_ends,
+        )
+    )
+
+
+def _key_pair(files: KeyFiles) -> KeyPair | None:
+    return KeyPair(files.certificate, files.key) if files.certificate is not None and files.key is not None else None
+
+
+def _table(
+    settings: Settings, store: Store, media: NativeMediaEngine, gate: ConsentGate, transport: SipTransport
+) -> CallTable:
     sip = settings.sip
     metrics = Metrics()
     if settings.telemetry.metrics:
@@ -293,7 +337,7 @@ def _table(settings: Settings, store: Store, media: NativeMediaEngine, gate: Con
         store=store,
         gate=gate,
         media=media,
-        router=routing.Router(_trunks(settings), _peers(settings)),
+        router=routing.Router(_trunks(settings), _peers(settings), transport.names_of),
         authenticator=Authenticator(sip.realm, secrets.token_bytes(32), algorithms=sip.digest_algorithms),
         metrics=Telemetry(metrics),
     )
@@ -301,11 +345,21 @@ def _table(settings: Settings, store: Store, media: NativeMediaEngine, gate: Con
 
 def _trunks(settings: Settings) -> Iterable[routing.Trunk]:
     for t in settings.trunks:
-        yield routing.Trunk(t.name, t.host, t.port, t.transport, t.username, t.password, tuple(t.networks), t.caller_id)
+        yield routing.Trunk(
+            t.name, t.host, t.sip_port, t.transport, t.username, t.password, tuple(t.networks), t.caller_id, t.names
+        )
 
 
 def _peers(settings: Settings) -> Iterable[routing.Peer]:
     for p in settings.peers:
         yield routing.Peer(
-            p.name, tuple(p.networks), p.organization, p.user, p.trust_state_header, p.host or "", p.port, p.transport
+            p.name,
+            tuple(p.networks),
+            p.organization,
+            p.user,
+            p.trust_state_header,
+            p.host or "",
+            p.sip_port,
+            p.transport,
+            p.names,
         )

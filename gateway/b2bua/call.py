@@ -169,14 +169,16 @@ class Call:
         ours = agent.sent_by(flow)
         display = f"{self.plan.from_display} " if self.plan.from_display else ""
         user = target.trunk.caller_id if target.trunk is not None and target.trunk.caller_id else self.plan.from_user
-        identity = f"sip:{user}@{ours}" if user else f"sip:{ours}"
+        secure = target.uri.startswith("sips:")
+        scheme = "sips" if secure else "sip"
+        identity = f"{scheme}:{user}@{ours}" if user else f"{scheme}:{ours}"
         headers = [
             ("max-forwards", str(self.caller.invite.max_forwards - 1)),
             ("from", f"{display}<{identity}>;tag={local_tag}"),
             ("to", f"<{Uri.parse(target.uri).with_params()}>"),
             ("call-id", agent.token()),
             ("cseq", "1 INVITE"),
-            ("contact", agent.contact(flow)),
+            ("contact", agent.contact(flow, secure=secure)),
             ("allow", agent.allow),
             *self.plan.headers,
         ]

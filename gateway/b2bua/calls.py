@@ -31,7 +31,7 @@ from gateway.sip.message import Request
 from gateway.sip.offer_answer import address_families
 from gateway.sip.sdp import SdpError
 from gateway.sip.transaction import ServerTransaction
-from gateway.sip.uri import display_quoted, escaped_user, ip_version
+from gateway.sip.uri import Uri, display_quoted, escaped_user, ip_version
 from gateway.sip.user_agent import UserAgent
 from gateway.store.errors import StoreError, UnreadablePolicy
 from gateway.store.records import CallEnded, CallStarted, RecordingStored
@@ -232,6 +232,15 @@ class CallTable:
         """Where the call goes: an agent's contacts, or the trunks. Raises SipError (480, 484, 503).
 
         A user name dialed by an agent means a colleague of the same organization, if there is one registered."""
+        targets = await self._all_targets(caller, request)
+        if not Uri.parse(request.uri).secure:
+            return targets
+        secured = tuple(target.secured() for target in targets if target.transport == "tls")
+        if not secured:  # RFC 5630 §5.3: SIPS all the way or not at all
+            raise SipError(480, headers=(("warning", f'380 {self.agent.software or "gateway"} "SIPS Not Allowed"'),))
+        return secured
+
+    async def _all_targets(self, caller: Caller, request: Request) -> tuple[Target, ...]:
         now = self._clock()
         if caller.direction == "inbound":
             targets = self._agent_targets(caller.agent.username, caller.agent.organization, now)

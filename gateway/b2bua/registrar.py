@@ -9,7 +9,7 @@ from gateway.b2bua.routing import Target
 from gateway.sip.errors import ParseError, SipError
 from gateway.sip.flow import Flow
 from gateway.sip.message import Request
-from gateway.sip.uri import NameAddr, Uri, is_ip
+from gateway.sip.uri import NameAddr, Uri, default_port, is_ip
 
 DEFAULT_SECONDS = 3600
 MIN_SECONDS = 30
@@ -33,7 +33,7 @@ class Binding:
         uri = Uri.parse(self.uri)
         host, port = self.flow.remote_host, self.flow.remote_port
         if not self.flow.reliable and is_ip(uri.host) and uri.host == host:
-            port = uri.port or 5060
+            port = uri.port or default_port(self.flow.transport)
         return Target(self.uri, host, port, self.flow.transport, flow=self.flow.to(host, port))
 
 
@@ -69,7 +69,7 @@ class Registrar:
             self._check_order(bindings, list(bindings), call_id, cseq)
             bindings = {}
         else:
-            for contact, seconds in self._contacts(values, expires):
+            for contact, seconds in self._contacts(values, expires, flow):
                 self._check_order(bindings, [contact], call_id, cseq)
                 bindings.pop(contact, None)
                 if seconds:
@@ -83,11 +83,11 @@ class Registrar:
         return tuple(("contact", f"<{b.uri}>;expires={max(1, int(b.expires_at - now))}") for b in bindings.values())
 
     @staticmethod
-    def _contacts(values: list[str], expires: int) -> Iterator[tuple[str, int]]:
+    def _contacts(values: list[str], expires: int, flow: Flow) -> Iterator[tuple[str, int]]:
         for value in values:
             contact = NameAddr.parse(value)
             uri = contact.uri
-            if uri.scheme != "sip" or uri.headers:
+            if uri.scheme not in ("sip", "sips") or uri.headers or (uri.secure and not flow.secure):
                 raise ParseError("Bad Contact")
             own = contact.param("expires")
             seconds = expires if own is None else _seconds(own, expires)

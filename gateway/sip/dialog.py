@@ -49,7 +49,7 @@ class Dialog:
             remote_target=_target(contact),
             route_set=tuple(request.values("record-route")),
             remote_cseq=request.cseq[0],
-        )
+        )._checked()
 
     @classmethod
     def of_client(cls, request: Request, response: Response, flow: Flow) -> Dialog:
@@ -65,7 +65,13 @@ class Dialog:
             remote_target=_target(contact) if contact is not None else request.uri,
             route_set=tuple(reversed(response.values("record-route"))),
             local_cseq=request.cseq[0],
-        )
+        )._checked()
+
+    def _checked(self) -> Dialog:
+        """A SIPS next hop takes TLS, and there is no way back from it (§12.1.1, §26.2.2). Raises ParseError."""
+        if not self.flow.secure and self.next_hop().secure:
+            raise ParseError("SIPS takes TLS")
+        return self
 
     def request(self, method: str, *, cseq: int | None = None) -> Request:
         """A request within the dialog (§12.2.1.1). ``cseq`` is given for ACK, else the next one is taken."""
@@ -100,7 +106,7 @@ class Dialog:
     def refresh_target(self, message: Message) -> None:
         """A target refresh (§12.2): the Contact of a re-INVITE or UPDATE or its 2xx. A bad one changes nothing."""
         try:
-            if (contact := message.contact) is not None:
+            if (contact := message.contact) is not None and (self.flow.secure or not contact.uri.secure):
                 self.remote_target = _target(contact)
         except ParseError:
             return

@@ -169,6 +169,11 @@ class InviteSession:
         )
 
     @property
+    def secure(self) -> bool:
+        """The leg came about by a SIPS URI."""
+        return self.flow.secure and self.invite is not None and self.invite.uri[:5].lower() == "sips:"
+
+    @property
     def terminated(self) -> bool:
         return self.state is SessionState.TERMINATED
 
@@ -194,7 +199,7 @@ class InviteSession:
         response = request.response(status, to_tag=self.local_tag)
         if 100 < status < 300 and request.method in ("INVITE", "UPDATE"):
             response.headers += [("record-route", value) for value in request.all("record-route")]
-            response.headers.append(("contact", self.agent.contact(self.flow)))
+            response.headers.append(("contact", self.agent.contact(self.flow, secure=self.secure)))
             response.headers.append(("allow", self.agent.allow))
         self.agent.sign(response)
         response.headers += headers
@@ -585,7 +590,8 @@ class InviteSession:
         exchange = ClientExchange(self, method)
         self._asked = exchange
         request = self.dialog.request(method)
-        request.headers += [("contact", self.agent.contact(self.flow)), ("allow", self.agent.allow), *headers]
+        contact = self.agent.contact(self.flow, secure=self.secure)
+        request.headers += [("contact", contact), ("allow", self.agent.allow), *headers]
         self.agent.sign(request)
         if body:
             request.headers.append(("content-type", "application/sdp"))

@@ -144,6 +144,17 @@ class Uri:
         """The user part unescaped, without password or user parameters (RFC 3261 §19.1.4: compared like that)."""
         return unquote((self.user or "").partition(":")[0], encoding="latin-1").partition(";")[0]
 
+    @property
+    def secure(self) -> bool:
+        """A SIPS URI: every hop is to be TLS (RFC 3261 §26.2.2, RFC 5630)."""
+        return self.scheme == "sips"
+
+    @property
+    def transport(self) -> str:
+        """``udp``, ``tcp``, ``tls`` or what else stands there; "" where the URI leaves it open. A SIPS URI means TLS,
+        whatever its transport parameter says (RFC 5630 §3.1.3)."""
+        return "tls" if self.secure else (self.param("transport") or "").lower()
+
     def with_params(self, *params: tuple[str, str | None]) -> Uri:
         return replace(self, params=params)
 
@@ -178,6 +189,11 @@ def _parse_uri(text: str) -> Uri:
     hostport, _, params = tail.partition(";")
     host, port = parse_hostport(hostport)
     return Uri(scheme, user if at else None, host, port, parse_params(params), headers)
+
+
+def default_port(transport: str) -> int:
+    """Where a URI or Via without a port means (RFC 3261 §18.2.1, §19.1.2)."""
+    return 5061 if transport == "tls" else 5060
 
 
 @dataclass(frozen=True, slots=True)

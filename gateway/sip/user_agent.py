@@ -16,7 +16,7 @@ from gateway.sip.invite import Headers, InviteSession, SessionUser
 from gateway.sip.message import MAGIC_COOKIE, METHODS, Request, Response, parse
 from gateway.sip.timers import TimerQueue
 from gateway.sip.transaction import ClientTransaction, ServerTransaction, TransactionLayer
-from gateway.sip.uri import Uri, bracketed, ip_version
+from gateway.sip.uri import Uri, bracketed, default_port, ip_version
 
 
 class Endpoint(NamedTuple):
@@ -44,7 +44,8 @@ class UserAgentHandler(Protocol):
 
 
 class UserAgent:
-    """One user agent on several endpoints. ``token`` gives unguessable hexadecimal text, ``choose(a, b)`` a number."""
+    """One user agent on several endpoints. ``token`` gives unguessable hexadecimal text, ``choose(a, b)`` a number.
+    ``connected`` tells whether a connection to the far side of a flow is up."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class UserAgent:
         choose: Callable[[int, int], int],
         software: str = "",
         advertise: Mapping[str, str] | None = None,
+        connected: Callable[[Flow], bool] = lambda flow: False,
         t1: float = 0.5,
         t2: float = 4.0,
         t4: float = 5.0,
@@ -65,6 +67,7 @@ class UserAgent:
         self.choose = choose
         self.software = software
         self.advertise = dict(advertise or {})
+        self.connected = connected
         self.t1, self.t2 = t1, t2
         self.allow = ", ".join(METHODS)
         self.timers = TimerQueue()
@@ -152,7 +155,7 @@ class UserAgent:
         if request.method == "CANCEL":
             self._receive_cancel(transaction, request, now)
             return
-        self._check_extensions(request)
+        self._check_extensions(request, transaction.flow)
         if request.to.tag is not None:
             self._within_dialog(transaction, request, now)
         elif request.method == "INVITE":
@@ -166,9 +169,10 @@ class UserAgent:
         else:
             raise SipError(405 if request.method in _KNOWN else 501, headers=(("allow", self.allow),))
 
-    def _check_extensions(self, request: Request) -> None:
+    def _check_extensions(self, request: Request, flow: Flow) -> None:
         """RFC 3261 §8.2.2: scheme, Require, and the body of what carries SDP."""
-        Uri.parse(request.uri)
+        if Uri.parse(request.uri).secure and not flow.secure:
+            raise SipError(403, "SIPS takes TLS")
         if wanted := [value for name in ("require", "proxy-require") for value in request.values(name)]:
             raise SipError(420, headers=(("unsupported", ", ".join(wanted)),))
         if request.body and request.method in ("INVITE", "UPDATE"):
@@ -261,8 +265,10 @@ class UserAgent:
             message.headers.append(("server" if isinstance(message, Response) else "user-agent", self.software))
         return message  # type: ignore[return-value]
 
-    def contact(self, flow: Flow) -> str:
-        """Our Contact for what goes over ``flow``."""
+    def contact(self, flow: Flow, *, secure: bool = False) -> str:
+        """Our Contact for what goes over ``flow``; ``secure``: a SIPS URI, as the far end used one (§12.1.1)."""
+        if secure:
+            return f"<sips:{self.sent_by(flow)}>"
         transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
         return f"<sip:{self.sent_by(flow)}{transport}>"
 
@@ -310,21 +316,27 @@ class UserAgent:
     def route(self, dialog: Dialog) -> Flow:
         """Where a request in ``dialog`` goes (RFC 3263 without DNS): its next hop if that is an IP literal and we
         listen on that transport and family, else where the dialog came about. Without a transport parameter the
-        dialog's transport is kept, as deployed peers expect, where RFC 3263 §4.1 would say UDP."""
+        dialog's transport is kept, as deployed peers expect, where RFC 3263 §4.1 would say UDP.
+
+        Over TLS the connection that the dialog came about on is used while it is up, where it leads to the same host,
+        or to the far end itself: phones can't prove themselves as servers (RFC 5923 §3, RFC 5626)."""
         try:
             uri = dialog.next_hop()
         except ParseError:
             return dialog.flow
-        return self.flow_to(uri, dialog.flow) or dialog.flow
+        flow = dialog.flow
+        if flow.secure and (uri.host == flow.remote_host or not dialog.route_set) and self.connected(flow):
+            return flow
+        return self.flow_to(uri, flow) or flow
 
     def flow_to(self, uri: Uri, near: Flow | None = None) -> Flow | None:
         """A flow to the host of ``uri``, from the local side of ``near`` if it fits, else from the first endpoint that
         does; None for host names and where no endpoint fits."""
         version = ip_version(uri.host)
-        transport = (uri.param("transport") or (near.transport if near else "udp")).lower()
+        transport = uri.transport or (near.transport if near else "udp")
         if version == 0:
             return None
-        port = uri.port or 5060
+        port = uri.port or default_port(transport)
         if near is not None and near.transport == transport and ip_version(near.local_host) == version:
             return near.to(uri.host, port)
         for endpoint in self.endpoints:
