@@ -110,6 +110,7 @@ class TlsContexts:
 
     def _client(self, ca: Path | None, own: KeyPair) -> ssl.SSLContext:
         context = self._context(ssl.PROTOCOL_TLS_CLIENT, own)
+        context.hostname_checks_common_name = False
         _trust(context, ca)
         return context
 
