@@ -43,6 +43,7 @@ def _literal(value: str) -> str:
 
 
 Transport = Literal["udp", "tcp", "tls"]
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPLiteral = Annotated[str, BeforeValidator(_literal)]
 
 
@@ -151,6 +152,36 @@ class Tls(KeyFiles):
     names: tuple[NamedKeyFiles, ...] = ()
 
 
+class Limits(_Section):
+    """``[limits]``: what strangers may do, and when new calls are refused."""
+
+    emergency_numbers: tuple[str, ...] = Field(description="Their calls pass first, whatever the limits")
+    trusted: tuple[IPNetwork, ...] = Field(
+        default=(), description="Networks that are answered and never limited or banned, without being peers"
+    )
+    agent_calls: int = Field(ge=0, description="How many calls an agent may have at once; 0 = no limit")
+    overload_seconds: float = Field(
+        ge=0, description="Work done later than this makes new calls be refused (503); 0 = never"
+    )
+    stranger_requests_per_second: float = Field(gt=0, description="From one address; what is over it is dropped")
+    stranger_challenges_per_second: float = Field(gt=0, description="Likewise: unanswered challenges")
+    ban_failures: int = Field(ge=1, description="So many wrong passwords in ban_window_seconds ban an address")
+    ban_window_seconds: float = Field(gt=0)
+    ban_seconds: float = Field(gt=0, description="Doubled each time that it comes back")
+    nonce_seconds: float = Field(ge=10)
+    scanners: tuple[str, ...] = Field(description="Parts of User-Agent that are dropped beside the known ones")
+    message_bytes: int = Field(ge=1500, le=65535)
+    message_headers: int = Field(ge=50, description="Header lines")
+    body_bytes: int = Field(ge=1000, le=65535)
+    connections: int = Field(gt=0, description="TCP and TLS together; more are refused")
+    connections_per_source: int = Field(gt=0, description="From one address that is neither configured nor registered")
+    message_seconds: float = Field(gt=0, description="From the first byte of a message on a connection to its last")
+    stranger_seconds: float = Field(gt=0, description="How long a stranger may stay connected")
+    idle_seconds: float = Field(gt=0, description="How long a connection may be silent; longer than registrations")
+    write_seconds: float = Field(gt=0, description="How long a far end may not read what it is sent")
+    handshake_seconds: float = Field(gt=0)
+
+
 class Media(_Section):
     """``[media]``: RTP addresses and ports."""
 
@@ -219,6 +250,12 @@ class Telemetry(_Section):
     log_format: Literal["console", "json"]
     metrics: str = Field(description="HOST:PORT of the Prometheus endpoint, empty = none")
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of ``metrics``, where there is one."""
+        host, _, port = self.metrics.rpartition(":")
+        return host.strip("[]") or "127.0.0.1", int(port)
+
 
 class Web(_Section):
     """``[web]``: the page and the REST API."""
@@ -273,6 +310,8 @@ class _FarEnd(KeyFiles):
         default="", description="TLS: the name that its certificate must carry; empty = its address must stand there"
     )
     ca: OptionalPath = Field(default=None, description="TLS: its CAs; empty = those of [tls]")
+    max_calls: int = Field(default=0, ge=0, description="At once, both ways together; 0 = no limit")
+    calls_per_second: float = Field(default=0, ge=0, description="New calls from it; 0 = no limit")
     certificate_names: tuple[str, ...] = Field(
         default=(),
         description="What comes from it must come over TLS, with a client certificate that has one of these names",
@@ -295,7 +334,7 @@ class Trunk(_FarEnd):
     host: IPLiteral
     username: str = ""
     password: str = Field(default="", repr=False)
-    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(
+    networks: tuple[IPNetwork, ...] = Field(
         default=(), description="Where this carrier's inbound calls come from, beside its own host and port"
     )
     caller_id: str = Field(default="", description="From user on this trunk; empty = the agent's own number")
@@ -304,7 +343,7 @@ class Trunk(_FarEnd):
 class Peer(_FarEnd):
     """``[[peers]]``: agents believed by their address (a PBX or dialer) or certificate, without digest."""
 
-    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(min_length=1)
+    networks: tuple[IPNetwork, ...] = Field(min_length=1)
     organization: str = Field(pattern=_SLUG)
     user: str = Field(default="", description="The agent; empty = the user part of From names the agent")
     trust_state_header: bool = Field(default=False, description="Believe X-Prospect-State from this peer")
@@ -322,6 +361,7 @@ class Settings(BaseSettings):
 
     sip: Sip
     tls: Tls
+    limits: Limits
     media: Media
     recording: Recording
     store: StoreSettings

@@ -56,6 +56,11 @@ class Registrar:
             self._bindings.pop(username, None)
         return found
 
+    def lifetime(self, username: str, flow: Flow, now: float) -> float:
+        """For how many seconds more there is a binding at the far side of ``flow``."""
+        ends = [binding.expires_at for binding in self._live(username, now).values() if binding.flow == flow]
+        return max(ends, default=now) - now
+
     def register(self, username: str, request: Request, flow: Flow, now: float) -> tuple[tuple[str, str], ...]:
         """Take an authenticated REGISTER; gives the headers of its 200. Raises SipError (400, 423, 500); then nothing
         has changed (§10.3 step 7)."""

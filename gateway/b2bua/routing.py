@@ -33,6 +33,15 @@ class Trunk:
     caller_id: str = ""
     certificate_names: frozenset[str] = frozenset()
     """Lower case. What comes from it must come over TLS, with a client certificate that has one of these names."""
+    max_calls: int = 0
+    """At once, both ways together; 0: no limit."""
+    calls_per_second: float = 0.0
+    """From it; 0: no limit."""
+
+    @property
+    def line(self) -> str:
+        """Whose lines its calls take."""
+        return f"trunk {self.name}"
 
     def sends(self, flow: Flow, names: Names) -> bool:
         """Whether what came over ``flow`` came from this carrier."""
@@ -59,7 +68,13 @@ class Peer:
     port: int = 5060
     transport: str = "udp"
     certificate_names: frozenset[str] = frozenset()
-    """As for ``Trunk``."""
+    """As for ``Trunk``, and what follows too."""
+    max_calls: int = 0
+    calls_per_second: float = 0.0
+
+    @property
+    def line(self) -> str:
+        return f"peer {self.name}"
 
     def sends(self, flow: Flow, names: Names) -> bool:
         """Whether what came over ``flow`` came from this peer."""
@@ -126,6 +141,10 @@ class Router:
     def peer_of(self, flow: Flow) -> Peer | None:
         """The peer that ``flow`` comes from, the first in the order of the settings."""
         return next((peer for peer in self.peers if peer.sends(flow, self._names)), None)
+
+    def sender(self, flow: Flow) -> Trunk | Peer | None:
+        """The carrier or peer that ``flow`` comes from; a carrier first, as calls are identified."""
+        return self.trunk_of(flow) or self.peer_of(flow)
 
     def trunk_targets(self, number: str, now: float) -> list[Target]:
         """Every trunk for a dialed number: in the configured order, those that failed lately last."""

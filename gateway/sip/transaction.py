@@ -351,11 +351,17 @@ class TransactionLayer:
         self._server[key] = created
         self.user.on_request(created, request, now)
 
-    def receive_response(self, response: Response, now: float) -> None:
-        """A response that passed ``Response.check``; one that matches nothing is dropped (RFC 3261 §17.1.3)."""
+    def receive_response(self, response: Response, now: float) -> bool:
+        """A response that passed ``Response.check``; one that matches nothing is dropped (RFC 3261 §17.1.3). Whether it
+        matched."""
         transaction = self._client.get((response.via.branch, response.cseq[1]))
         if transaction is not None:
             transaction.receive(response, now)
+        return transaction is not None
+
+    def knows(self, request: Request) -> bool:
+        """Whether a request belongs to a server transaction that there is; a CANCEL: to the one that it means."""
+        return server_key(request, "INVITE" if request.method == "CANCEL" else None) in self._server
 
     def invite_to_cancel(self, cancel: Request) -> ServerTransaction | None:
         """The INVITE transaction that a CANCEL means (RFC 3261 §9.2)."""

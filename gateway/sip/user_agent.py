@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from gateway.sip.dialog import Dialog, DialogId
-from gateway.sip.errors import ParseError, SipError
-from gateway.sip.flow import Flow, reply_flow, stamp_via
+from gateway.sip.errors import Dropped, ParseError, SipError
+from gateway.sip.flow import Flow
 from gateway.sip.invite import Headers, InviteSession, SessionUser
-from gateway.sip.message import MAGIC_COOKIE, METHODS, Request, Response, parse
+from gateway.sip.message import ANY_SIZE, MAGIC_COOKIE, METHODS, MessageLimits, Request, Response, parse
+from gateway.sip.screening import RequestGuard, stateless_answer
 from gateway.sip.timers import TimerQueue
 from gateway.sip.transaction import ClientTransaction, ServerTransaction, TransactionLayer
 from gateway.sip.uri import Uri, bracketed, default_port, ip_version
@@ -45,7 +46,7 @@ class UserAgentHandler(Protocol):
 
 class UserAgent:
     """One user agent on several endpoints. ``token`` gives unguessable hexadecimal text, ``choose(a, b)`` a number.
-    ``connected`` tells whether a connection to the far side of a flow is up."""
+    ``connected`` tells whether a connection to the far side of a flow is up; without ``guard`` everybody is trusted."""
 
     def __init__(
         self,
@@ -57,6 +58,8 @@ class UserAgent:
         software: str = "",
         advertise: Mapping[str, str] | None = None,
         connected: Callable[[Flow], bool] = lambda flow: False,
+        guard: RequestGuard | None = None,
+        limits: MessageLimits = ANY_SIZE,
         t1: float = 0.5,
         t2: float = 4.0,
         t4: float = 5.0,
@@ -68,6 +71,9 @@ class UserAgent:
         self.software = software
         self.advertise = dict(advertise or {})
         self.connected = connected
+        self.guard = guard
+        self.limits = limits
+        self._stateless_key = (token() * 4).encode()[:32]
         self.t1, self.t2 = t1, t2
         self.allow = ", ".join(METHODS)
         self.timers = TimerQueue()
@@ -81,18 +87,21 @@ class UserAgent:
     # -- the shell's side --------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, flow: Flow, now: float) -> bool:
-        """Take one message; False when it was no SIP message at all (a stream is then out of step)."""
+        """Take one message; False when it was no SIP message at all (a stream is then out of step), or came over a
+        stream from somebody who is not listened to."""
+        if self.guard is not None and not self.guard.admits(flow, now):
+            return not flow.reliable
         try:
-            message = parse(data)
+            message = parse(data, self.limits)
         except SipError as error:
             self.handler.on_malformed(flow, error)
             return False
         try:
             if isinstance(message, Request):
-                self._receive_request(message, flow, now)
+                self._receive_request(message, flow, len(data), now)
             else:
                 message.check()
-                self.layer.receive_response(message, now)
+                self._receive_response(message, flow, now)
         except SipError as error:
             self.handler.on_malformed(flow, error)
         except Exception as error:  # a defect here must not take the gateway down
@@ -125,21 +134,48 @@ class UserAgent:
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
-    def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
+    def _receive_request(self, request: Request, flow: Flow, size: int, now: float) -> None:
         try:
             request.check()
         except SipError as error:
             self.handler.on_malformed(flow, error)
-            if request.method != "ACK":
+            if request.method != "ACK" and (self.guard is None or self.guard.known(flow, now)):
                 self._refuse_statelessly(request, flow, error)
             return
-        self.layer.receive_request(request, flow, now)
+        if self.guard is None or self._screened(self.guard, request, flow, size, now):
+            self.layer.receive_request(request, flow, now)
 
-    def _refuse_statelessly(self, request: Request, flow: Flow, error: SipError) -> None:
-        """Answer a request too broken for a transaction; raises ParseError if its Via is (then nobody can be told)."""
-        stamp_via(request, flow)
-        response = request.response(error.status, error.reason, to_tag=self.token(), headers=error.headers)
-        self.transmit(reply_flow(request, flow), bytes(response))
+    def _screened(self, guard: RequestGuard, request: Request, flow: Flow, size: int, now: float) -> bool:
+        """Whether a request may come in. What belongs to a dialog or transaction that there is always may."""
+        if request.to.tag is not None:
+            if guard.known(flow, now):
+                return True
+            if self.session_of(request) is not None:
+                guard.proved(flow, now)
+                return True
+        elif request.method in ("ACK", "CANCEL") and guard.known(flow, now):
+            return True
+        if self.layer.knows(request):
+            return True
+        if request.method == "ACK":
+            return False  # of an answer that was forgotten
+        refusal = guard.screen(request, flow, now)
+        if refusal is None:
+            return True
+        if not isinstance(refusal, Dropped):
+            largest = None if flow.reliable or guard.known(flow, now) else size
+            if not self._refuse_statelessly(request, flow, refusal, largest):
+                guard.too_large(flow)
+        return False
+
+    def _refuse_statelessly(self, request: Request, flow: Flow, error: SipError, largest: int | None = None) -> bool:
+        """Answer a request without a transaction, with at most ``largest`` bytes; False when that is too little.
+
+        Raises ParseError if its Via can't be used (then nobody can be told)."""
+        answer = stateless_answer(request, flow, error, self._stateless_key, largest)
+        if answer is not None:
+            self.transmit(*answer)
+        return answer is not None
 
     def on_request(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """From the transaction layer: a new request."""
@@ -236,6 +272,11 @@ class UserAgent:
         transaction.respond(self.sign(response), now)
 
     # -- responses ---------------------------------------------------------------------------------------------------
+
+    def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
+        matched = self.layer.receive_response(response, now)
+        if matched and self.guard is not None and not self.guard.known(flow, now):
+            self.guard.proved(flow, now)  # it knew the branch
 
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         """From the transaction layer."""

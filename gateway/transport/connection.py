@@ -87,7 +87,9 @@ class Connection(asyncio.Protocol):
         flow = self._owner.flow_to(*self.key)
         for frame in frames:
             if not self._owner.received(frame, flow):
-                self.abort("not SIP")  # where the next message starts can't be known
+                self.abort(
+                    "not taken"
+                )  # no SIP, and where the next message starts can't be known; or from somebody banned
                 break
         if self._framer.pings:
             self._framer.pings = 0

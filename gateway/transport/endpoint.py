@@ -12,6 +12,8 @@ from gateway.transport.stream import StreamEndpoint, StreamPolicy
 from gateway.transport.tls import TlsContexts
 from gateway.transport.udp import UdpEndpoint
 
+_BEAT_SECONDS = 0.1
+
 
 class SipTransport:
     """Listens on all addresses of one user agent. Bind first (``endpoints`` then tells the ports), then ``start``."""
@@ -22,8 +24,10 @@ class SipTransport:
         *,
         contexts: TlsContexts | None = None,
         streams: StreamPolicy | None = None,
+        late: Callable[[float, float], None] | None = None,
     ) -> None:
-        """``listen``: (``udp``, ``tcp`` or ``tls``, IP literal, port or 0); ``tls`` takes ``contexts``.
+        """``listen``: (``udp``, ``tcp`` or ``tls``, IP literal, port or 0); ``tls`` takes ``contexts``. ``late`` is
+        told, ten times a second, how many seconds late work is done, and the time.
 
         Raises OSError naming the address."""
         self._udp: dict[tuple[str, int], UdpEndpoint] = {}
@@ -36,6 +40,8 @@ class SipTransport:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._flushing = False
+        self._late = late
+        self._beat: asyncio.TimerHandle | None = None
         for transport, host, port in listen:
             try:
                 self._bind(transport, host, port)
@@ -48,7 +54,7 @@ class SipTransport:
 
     def _bind(self, transport: str, host: str, port: int) -> None:
         if transport == "udp":
-            udp = UdpEndpoint(host, port, self._received, self.flush)
+            udp = UdpEndpoint(host, port, self._received, self.flush, self._waited)
             self._udp[udp.host, udp.port] = udp
             return
         if transport == "tls" and self._contexts is None:
@@ -82,7 +88,20 @@ class SipTransport:
             udp.start(self._loop)
         for stream in self._streams.values():
             await stream.start(self._loop)
+        if self._late is not None:
+            self._watch_lateness(self._loop.time())
         self.flush()
+
+    def _watch_lateness(self, due: float) -> None:
+        assert self._loop is not None
+        if self._late is not None:
+            self._late(self._loop.time() - due, self._loop.time())
+        at = self._loop.time() + _BEAT_SECONDS
+        self._beat = self._loop.call_at(at, self._watch_lateness, at)
+
+    def _waited(self, seconds: float) -> None:
+        if self._late is not None and self._loop is not None:
+            self._late(seconds, self._loop.time())
 
     def _received(self, data: bytes, flow: Flow) -> bool:
         assert self._agent is not None and self._loop is not None
@@ -139,13 +158,16 @@ class SipTransport:
     async def close(self) -> None:
         """Stop; what is in the outbox is sent first."""
         self.flush()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._beat):
+            if timer is not None:
+                timer.cancel()
         if self._loop is not None:
             for udp in self._udp.values():
                 udp.close(self._loop)
             for stream in self._streams.values():
                 await stream.close()
+        else:
+            self._close_sockets()
         self._agent = None
 
     def _close_sockets(self) -> None:

@@ -224,7 +224,7 @@ async def test_a_trunk_that_demands_credentials_gets_them(lab: Lab) -> None:
     behind.add_agent("tenant", password="trunk-secret")
     await behind.serve(carrier, peers=False)
     port = behind.sip.endpoints[0].port
-    await lab.serve(trunks=(Trunk("carrier", lab.host, port, "udp", "tenant", "trunk-secret"),))
+    await lab.serve(trunks=(Trunk("carrier", lab.host, port, "udp", "tenant", "trunk-secret", caller_id="tenant"),))
     call = await agent.call(lab.uri())
     far = await taken(carrier)
     call.hang_up()

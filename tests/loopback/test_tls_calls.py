@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from config.settings import Trunk
-from gateway.sip.message import Request
 from gateway.transport.tls import FarEnd, KeyPair, TlsContexts
 from scripts.audit_recordings import audit
 from scripts.phone import CallFailed, Phone, PhoneCall
@@ -159,20 +158,6 @@ async def test_sips_is_refused_where_a_leg_would_be_plain(tmp_path: Path) -> Non
         assert plain.invites == []
     finally:
         await made.close()
-
-
-async def test_sips_over_udp_is_refused(secured: Secured) -> None:
-    agent = secured.rig.agent
-    session = agent.agent.invite(agent, agent._flow(secured.udp_uri("x")), "tag")
-    call = PhoneCall(agent)
-    call.session = session
-    agent.calls[session] = call
-    headers = [("max-forwards", "70"), ("from", "<sip:alice@h>;tag=tag"), ("to", f"<sips:{NUMBER}@{HOST}>"),
-               ("call-id", "c"), ("cseq", "1 INVITE"), ("contact", "<sip:alice@127.0.0.1>")]  # fmt: skip
-    agent.act(lambda now: session.start(Request("INVITE", f"sips:{NUMBER}@{HOST}", headers), now))
-    with pytest.raises(CallFailed) as failure:
-        await asyncio.wait_for(call.answered, 10)
-    assert failure.value.status == 403
 
 
 async def test_a_carrier_with_another_name_gets_no_call(tmp_path: Path) -> None:

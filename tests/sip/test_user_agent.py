@@ -53,6 +53,7 @@ def test_options_is_answered_with_what_we_can() -> None:
         (request("INVITE", extra=("Require: 100rel",)), 420),
         (request("INVITE").replace(b"Max-Forwards: 70", b"Max-Forwards: 0"), 483),
         (request("INVITE", uri="mailto:bob@192.0.2.1"), 416),
+        (request("INVITE", uri="sips:bob@192.0.2.1"), 403),
         (request("INVITE", extra=("Content-Type: text/plain",), body=b"x"), 415),
         (request("INVITE", extra=("Content-Encoding: gzip", "Content-Type: application/sdp"), body=b"x"), 415),
         (request("REGISTER"), 404),
