@@ -208,7 +208,7 @@ class Guard:
         if not self._challenges.take(flow.remote_host, now):
             return Dropped("probing")
         values = self._digest.challenges(
-            now, self._token()[:8], stale=found is not None, source=flow.remote_host, brief=True
+            now, self._token()[:5], stale=found is not None, source=flow.remote_host, brief=True
         )
         return SipError(status, headers=tuple((challenge, value) for value in values))
 

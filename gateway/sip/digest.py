@@ -7,6 +7,7 @@ Text is latin-1 decoded wire bytes, as everywhere in messages; time, entropy and
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -17,6 +18,7 @@ from enum import Enum
 from typing import Final
 
 from gateway.sip.errors import SipError
+from gateway.sip.message import Response
 from gateway.sip.uri import Uri
 
 MD5: Final = "MD5"
@@ -189,11 +191,12 @@ class DigestServer:
     def nonce(self, now: float, entropy: str, source: str = "") -> str:
         """A new nonce, good for ``source`` alone: who answers it has received it there. ``entropy`` is unguessable
         text of letters and digits; ``now`` in seconds, 0 or more."""
-        made = f"{int(now * 1000):x}.{entropy}"
+        made = f"{_base36(int(now * 1000))}.{entropy}"
         return f"{made}.{self._nonce_mac(made, source)}"
 
     def _nonce_mac(self, made: str, source: str) -> str:
-        return self._mac(f"nonce\0{source}\0{made}")[:24]
+        """72 bits: every byte of a challenge counts (nothing larger than the request goes to a stranger)."""
+        return base64.urlsafe_b64encode(bytes.fromhex(self._mac(f"nonce\0{source}\0{made}")[:18])).decode()
 
     def challenges(
         self, now: float, entropy: str, *, stale: bool = False, source: str = "", brief: bool = False
@@ -251,7 +254,7 @@ class DigestServer:
         made, _, mac = nonce.rpartition(".")
         if not hmac.compare_digest(self._nonce_mac(made, source).encode(), mac.encode("latin-1", "replace")):
             return None
-        return int(made.partition(".")[0], 16)
+        return int(made.partition(".")[0], 36)
 
     def _expired(self, made: int, now: int) -> bool:
         return made > now + 1000 or now - made > self._lifetime
@@ -271,11 +274,25 @@ class DigestServer:
         return Verdict.OK
 
 
+def _base36(number: int) -> str:
+    digits = ""
+    while number or not digits:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits
+
+
 def _count(found: Credentials) -> int | None:
     """The nonce count; without qop (RFC 2069) there is none, and a nonce serves once."""
     if not found.qop:
         return 1
     return int(found.nc, 16) if _HEX.match(found.nc) and found.cnonce else None
+
+
+def is_stale(response: Response) -> bool:
+    """Whether a challenge says that the password was right and the nonce too old (RFC 7616 §3.3)."""
+    values = response.all("www-authenticate") + response.all("proxy-authenticate")
+    return any(found is not None and found.stale for found in map(Challenge.parse, values))
 
 
 def same_target(digest_uri: str, request_uri: str) -> bool:

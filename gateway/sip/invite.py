@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.sip.dialog import Dialog
-from gateway.sip.digest import authorization_for
+from gateway.sip.digest import authorization_for, is_stale
 from gateway.sip.errors import ParseError, SipError
 from gateway.sip.flow import Flow
 from gateway.sip.message import Message, Request, Response
@@ -150,7 +150,7 @@ class InviteSession:
         self._early: dict[str, Dialog] = {}
         self._cancelled = False
         self._cancel_sent = False
-        self._challenged = False
+        self._challenged = 0
         self._answer: Response | None = None
         self._acks: dict[str, tuple[Flow, bytes]] = {}
         self._bye_wanted: Headers | None = None
@@ -365,13 +365,15 @@ class InviteSession:
 
     def _answer_challenge(self, response: Response, now: float) -> bool:
         """Repeat the INVITE with credentials (§22.2); False when there is nothing to answer with."""
-        if response.status not in (401, 407) or self.credentials is None or self._challenged or self._cancelled:
+        if response.status not in (401, 407) or self.credentials is None or self._cancelled:
             return False
+        if self._challenged and (self._challenged > 2 or not is_stale(response)):
+            return False  # the password is wrong
         assert self.invite is not None
         again = self._authorized(self.invite, response)
         if again is None:
             return False
-        self._challenged = True
+        self._challenged += 1
         self.start(again, now)
         return True
 

@@ -298,13 +298,13 @@ class Response(Message):
 _SHORT = {name: letter for letter, name in _COMPACT.items()}
 
 
-def compact(message: Message) -> bytes:
-    """A message in its shortest spelling: compact header names (RFC 3261 §7.3.3)."""
+def compact(message: Message, *, length: bool = True) -> bytes:
+    """A message in its shortest spelling: compact header names (RFC 3261 §7.3.3); no Content-Length if so wished."""
     lines = [message.start_line()]
     lines += [
         f"{_SHORT.get(key) or _spelled(key)}:{value}" for key, value in message.headers if key != "content-length"
     ]
-    lines.append(f"l:{len(message.body)}\r\n\r\n")
+    lines.append(f"l:{len(message.body)}\r\n\r\n" if length else "\r\n")
     return "\r\n".join(lines).encode("latin-1", "replace") + message.body
 
 

@@ -32,25 +32,28 @@ class RequestGuard(Protocol):
 def stateless_tag(request: Request, key: bytes) -> str:
     """A To tag that is the same for each repetition of a request (§8.2.7)."""
     text = "\0".join((request.get("call-id") or "", request.get("from") or "", request.via.branch, request.method))
-    return blake2b(text.encode("latin-1", "replace"), key=key, digest_size=6).hexdigest()
+    return blake2b(text.encode("latin-1", "replace"), key=key, digest_size=4).hexdigest()
 
 
 def stateless_answer(
     request: Request, flow: Flow, error: SipError, key: bytes, largest: int | None
 ) -> tuple[Flow, bytes] | None:
-    """Where to and what to answer to ``request``, and then forget. With ``largest`` in the shortest spelling, the last
-    of several challenges alone if they are too long together; None if it does not fit even so.
+    """Where to and what to answer to ``request``, and then forget. With ``largest``, in as short a spelling as it
+    takes: with compact names, then without reason phrase and Content-Length (a datagram needs none, §18.3), at last
+    with one challenge alone, the last one. None if it does not fit even so.
 
     Raises ParseError if the Via can't be used (then nobody can be told)."""
     stamp_via(request, flow)
     response = request.response(error.status, error.reason, to_tag=stateless_tag(request, key), headers=error.headers)
-    back = reply_flow(request, flow)
-    if largest is None:
-        return back, bytes(response)
-    response.reason = response.reason.partition(" ")[0]
+    back, data = reply_flow(request, flow), bytes(response)
+    if largest is None or len(data) <= largest:
+        return back, data
     data = compact(response)
+    if len(data) > largest:
+        response.reason = ""
+        data = compact(response, length=False)
     challenges = [header for header in error.headers if header[0].endswith("-authenticate")]
     if len(data) > largest and len(challenges) > 1:
         response.headers = [header for header in response.headers if header not in challenges[:-1]]
-        data = compact(response)
+        data = compact(response, length=False)
     return (back, data) if len(data) <= largest else None

@@ -280,6 +280,21 @@ def test_a_challenge_is_answered_once() -> None:
     assert wire.told.events[-1] == "reject 407"
 
 
+def test_a_stale_nonce_is_answered_again_but_not_for_ever() -> None:
+    """RFC 7616 3.3: stale says that the password was right."""
+    wire = Wire()
+    session = wire.invite()
+    session.credentials = ("us", "secret")
+    for count in range(3):
+        tail = ", stale=true" if count else ""
+        challenge = (f'Proxy-Authenticate: Digest realm="x", nonce="n{count}", algorithm=SHA-256, qop="auth"{tail}',)
+        assert wire.receive(answer(wire.last("INVITE").data, 407, extra=challenge)) == ["ACK", "INVITE"]
+        assert f'nonce="n{count}"' in (wire.last("INVITE").message.get("proxy-authorization") or "")
+    challenge = ('Proxy-Authenticate: Digest realm="x", nonce="n9", algorithm=SHA-256, qop="auth", stale=true',)
+    assert wire.receive(answer(wire.last("INVITE").data, 407, extra=challenge)) == ["ACK"]
+    assert wire.told.events[-1] == "reject 407"
+
+
 def test_a_491_to_ours_is_told_and_the_dialog_lives() -> None:
     wire = calling()
     wire.sessions[0].send_offer("INVITE", wire.now, b"v=0")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.guard.pace import StreamLimits
 from gateway.sip.errors import SipError
 from gateway.sip.flow import Flow
 from gateway.sip.message import Response
@@ -36,13 +37,14 @@ class Node:
     """A user agent on TLS that keeps what it hears; it answers OPTIONS, as any does."""
 
     contexts: TlsContexts
+    limits: StreamLimits = field(default_factory=StreamLimits)
     heard: list[Response] = field(default_factory=list)
     failures: list[Flow] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        policy = StreamPolicy(closed=self._closed)
+        policy = StreamPolicy(limits=self.limits, closed=self._closed)
         self.transport = SipTransport([("tls", HOST, 0)], contexts=self.contexts, streams=policy)
         numbers = iter(range(10**6))
         self.agent = UserAgent(
@@ -88,8 +90,8 @@ class Node:
 async def made(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
     nodes: list[Node] = []
 
-    async def make(contexts: TlsContexts) -> Node:
-        node = Node(contexts)
+    async def make(contexts: TlsContexts, **limits: float) -> Node:
+        node = Node(contexts, StreamLimits(**limits))  # type: ignore[arg-type]
         nodes.append(node)
         await node.transport.start(node.agent)
         return node
@@ -240,6 +242,18 @@ async def test_what_is_no_tls_is_cut_and_the_next_one_is_served(made, ca: Author
     await far.until(lambda: far.closed.count("handshake") == 3)
     near = await made(ca.contexts(ca.issue("near")))
     await asked(near, far)
+
+
+async def test_a_handshake_must_come_to_its_end(made, ca: Authority) -> None:
+    """Nothing at all, and the beginning of a hello: both hold a place, and not for long."""
+    far = await made(ca.contexts(ca.issue("far", hosts=[HOST])), handshake=0.2, connections=2)
+    held = [await asyncio.open_connection(HOST, far.port) for _ in range(2)]
+    held[1][1].write(b"\x16\x03\x01\x02\x00\x01")
+    await far.until(lambda: far.closed.count("handshake") == 2)
+    near = await made(ca.contexts(ca.issue("near")))
+    await asked(near, far)
+    for _, writer in held:
+        writer.close()
 
 
 async def test_a_listener_needs_its_files(tmp_path: Path, ca: Authority) -> None:
