@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.b2bua.routing import Target
 from gateway.sip.errors import ParseError, SipError
@@ -31,10 +31,11 @@ class Binding:
         """Where to send an INVITE: the contact's own address, or where the REGISTER came from when the contact's host
         is another one (NAT) or it came over a connection."""
         uri = Uri.parse(self.uri)
+        request_uri = str(replace(uri, headers="")) if uri.headers else self.uri  # none in a Request-URI (§19.1.1)
         host, port = self.flow.remote_host, self.flow.remote_port
         if not self.flow.reliable and is_ip(uri.host) and uri.host == host:
             port = uri.port or default_port(self.flow.transport)
-        return Target(self.uri, host, port, self.flow.transport, flow=self.flow.to(host, port))
+        return Target(request_uri, host, port, self.flow.transport, flow=self.flow.to(host, port))
 
 
 class Registrar:
@@ -92,7 +93,7 @@ class Registrar:
         for value in values:
             contact = NameAddr.parse(value)
             uri = contact.uri
-            if uri.scheme not in ("sip", "sips") or uri.headers or (uri.secure and not flow.secure):
+            if uri.scheme not in ("sip", "sips") or (uri.secure and not flow.secure):
                 raise ParseError("Bad Contact")
             own = contact.param("expires")
             seconds = expires if own is None else _seconds(own, expires)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from gateway.sip.flow import Flow
-from gateway.sip.uri import escaped_user
+from gateway.sip.uri import bracketed, escaped_user
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Names = Callable[[Flow], frozenset[str]]
@@ -161,13 +161,15 @@ class Router:
 
 
 def trunk_target(trunk: Trunk, number: str) -> Target:
-    host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
-    parameter = "" if trunk.transport == "udp" else f";transport={trunk.transport}"
-    uri = f"sip:{escaped_user(number)}@{host}:{trunk.port}{parameter}"
+    """``number`` as it was dialed, unescaped."""
+    uri = _uri(number, trunk.host, trunk.port, trunk.transport)
     return Target(uri, trunk.host, trunk.port, trunk.transport, trunk=trunk)
 
 
 def peer_target(peer: Peer, username: str) -> Target:
-    host = f"[{peer.host}]" if ":" in peer.host else peer.host
-    parameter = "" if peer.transport == "udp" else f";transport={peer.transport}"
-    return Target(f"sip:{escaped_user(username)}@{host}:{peer.port}{parameter}", peer.host, peer.port, peer.transport)
+    return Target(_uri(username, peer.host, peer.port, peer.transport), peer.host, peer.port, peer.transport)
+
+
+def _uri(user: str, host: str, port: int, transport: str) -> str:
+    parameter = "" if transport == "udp" else f";transport={transport}"
+    return f"sip:{escaped_user(user)}@{bracketed(host)}:{port}{parameter}"

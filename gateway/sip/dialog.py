@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.sip.errors import ParseError, SipError
 from gateway.sip.flow import Flow
-from gateway.sip.message import Message, Request, Response, tagged
+from gateway.sip.message import MAGIC_COOKIE, Message, Request, Response, tagged
 from gateway.sip.uri import NameAddr, Uri
 
 DialogId = tuple[str, str, str]
@@ -35,8 +35,12 @@ class Dialog:
 
     @classmethod
     def of_server(cls, request: Request, local_tag: str, flow: Flow) -> Dialog:
-        """The UAS side (§12.1.1): the route set is the Record-Route in the order received. Raises ParseError."""
+        """The UAS side (§12.1.1): the route set is the Record-Route in the order received. Raises ParseError.
+
+        RFC 2543 knew calls without Contact: there From is the target."""
         contact = request.contact
+        if contact is None and not request.via.branch.startswith(MAGIC_COOKIE):
+            contact = NameAddr("", request.from_.uri_text)
         if contact is None:
             raise ParseError("Missing Contact")
         return cls(

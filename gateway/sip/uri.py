@@ -19,6 +19,8 @@ Params = tuple[tuple[str, str | None], ...]
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*)\Z")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
+_THREE_COLONS = re.compile(r":::(?=[0-9]{1,3}(?:\.[0-9]{1,3}){3}\Z)")
+"""What RFC 3261's grammar makes of ``::`` before an IPv4 address, to be borne (RFC 5118 §4.10)."""
 _NUMBER = re.compile(r"[0-9]{1,5}\Z")
 
 
@@ -55,6 +57,7 @@ def parse_hostport(text: str) -> tuple[str, int | None]:
     text = text.strip()
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
+        host = _THREE_COLONS.sub("::", host)
         if not bracket or ip_version(host) != 6:
             raise ParseError("Bad IPv6 reference")
         if rest and not rest.startswith(":"):
@@ -249,8 +252,8 @@ def _parse_name_addr(text: str) -> NameAddr:
         return NameAddr(display, uri, parse_params(rest))
     # addr-spec without brackets: parameters are the header's (RFC 3261 §20)
     uri, _, params = text.partition(";")
-    if not uri.strip() or '"' in uri:
-        raise ParseError("Bad address")
+    if not uri.strip() or any(char in uri for char in '"?,'):
+        raise ParseError("Bad address")  # what has these in it must stand in brackets (§20)
     return NameAddr("", uri.strip(), parse_params(params))
 
 

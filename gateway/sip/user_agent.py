@@ -206,11 +206,13 @@ class UserAgent:
             raise SipError(405 if request.method in _KNOWN else 501, headers=(("allow", self.allow),))
 
     def _check_extensions(self, request: Request, flow: Flow) -> None:
-        """RFC 3261 §8.2.2: scheme, Require, and the body of what carries SDP."""
+        """RFC 3261 §8.2.2: scheme, Require, what is to be in the answer, and the body of what carries SDP."""
         if Uri.parse(request.uri).secure and not flow.secure:
             raise SipError(403, "SIPS takes TLS")
         if wanted := [value for name in ("require", "proxy-require") for value in request.values(name)]:
             raise SipError(420, headers=(("unsupported", ", ".join(wanted)),))
+        if request.method in ("INVITE", "UPDATE") and not _accepts_sdp(request):
+            raise SipError(406)
         if request.body and request.method in ("INVITE", "UPDATE"):
             if request.get("content-encoding") not in (None, "identity"):
                 raise SipError(415, headers=(("accept-encoding", "identity"),))
@@ -406,6 +408,12 @@ class UserAgent:
     @property
     def dialog_count(self) -> int:
         return len(self._dialogs)
+
+
+def _accepts_sdp(request: Request) -> bool:
+    """Whether our answer's SDP would be acceptable (§20.1: an empty or missing Accept says nothing against it)."""
+    kinds = {value.partition(";")[0].strip() for value in request.tokens("accept")} - {""}
+    return not kinds or not kinds.isdisjoint(("application/sdp", "application/*", "*/*"))
 
 
 _KNOWN = frozenset({"MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE"})
