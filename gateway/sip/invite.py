@@ -552,7 +552,7 @@ class InviteSession:
         if self.terminated or self.dialog is None:
             raise SipError(481)
         self.dialog.accept(request)
-        if self._offered is not None:
+        if self._offered is not None or (self.is_server and self.state is SessionState.PENDING):
             raise SipError(500, headers=(("retry-after", str(self.agent.choose(0, 10))),))
         if self.busy:
             raise SipError(491)

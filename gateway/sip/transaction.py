@@ -42,6 +42,7 @@ INVITE_CLIENT: Table = {
     (S.PROCEEDING, "2xx"): (S.ACCEPTED, ("start_m", "deliver")),
     (S.PROCEEDING, "3xx-6xx"): (S.COMPLETED, ("send_ack", "start_d", "deliver")),
     (S.COMPLETED, "3xx-6xx"): (S.COMPLETED, ("send_ack",)),
+    (S.COMPLETED, "transport error"): (S.TERMINATED, ("fail_transport",)),
     (S.COMPLETED, "timer D"): (S.TERMINATED, ()),
     (S.ACCEPTED, "2xx"): (S.ACCEPTED, ("deliver",)),
     (S.ACCEPTED, "timer M"): (S.TERMINATED, ()),
@@ -337,7 +338,9 @@ class TransactionLayer:
         key = server_key(request)
         existing = self._server.get(key)
         if request.method == "ACK":
-            if existing is None or not existing.fire("ack", now, request):
+            if existing is not None:
+                existing.fire("ack", now, request)
+            else:
                 self.user.on_ack(request, flow, now)
             return
         if existing is not None:
