@@ -240,7 +240,7 @@ class Request(Message):
         value = self.get("max-forwards")
         if value is None:
             return 70
-        if not _DIGITS.match(value.strip()) or int(value) > 255:
+        if not _DIGITS.match(value := value.strip()) or int(value) > 255:
             raise ParseError("Bad Max-Forwards")
         return int(value)
 
