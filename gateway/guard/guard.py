@@ -65,7 +65,7 @@ class GuardLimits:
     ban_seconds: float = 600.0
     scanners: tuple[str, ...] = TOOLS
     emergency: frozenset[str] = field(default_factory=frozenset)
-    overload: float = 0.2
+    overload: float = 0.3
     """Seconds of lateness from which on new calls are refused; 0: never."""
 
 

@@ -35,11 +35,19 @@ def test_the_share_is_kept_evenly() -> None:
 
 
 def test_the_worst_of_an_interval_counts() -> None:
+    """A heartbeat that comes in time says nothing about the messages that wait in the socket."""
     overload = Overload(0.2, interval=0.1)
-    overload.sample(0, 0)
-    for at, late in ((0.02, 0.0), (0.04, 1.0), (0.06, 0.0), (0.11, 0.0)):
-        overload.sample(late, at)
-    assert overload.share > 0
+    for hundredth in range(300):
+        overload.sample(0.5 if hundredth % 10 == 3 else 0.0, hundredth / 100)
+    assert overload.share > 0.5
+
+
+def test_a_stall_refuses_nobody() -> None:
+    """The collector, a slow disk, a machine that was busy: late once and again, but up to date in between."""
+    overload = Overload(0.2)
+    for tenth in range(600):
+        overload.sample(2.0 if tenth % 8 < 5 else 0.0, tenth / 10)
+        assert not overload.shed()
 
 
 def test_retry_after_grows_with_the_share() -> None:
@@ -78,7 +86,7 @@ def test_three_times_too_much_is_cut_down_to_what_can_be_done() -> None:
     rate, late = queue(300, 60, guarded=False)
     assert late > 20, "without it everybody waits ever longer"
     rate, late = queue(300, 60, guarded=True)
-    assert rate > 70 and late < 1.0
+    assert rate > 70 and late < 2.0
 
 
 def test_what_can_be_done_is_left_alone() -> None:
