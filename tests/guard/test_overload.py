@@ -21,7 +21,7 @@ def test_the_share_grows_while_it_is_late_and_shrinks_when_it_is_not() -> None:
         overload.sample(0.4, tenth / 10)
         shares.append(overload.share)
     assert shares == sorted(shares) and shares[-1] == 1.0
-    for tenth in range(100, 200):
+    for tenth in range(100, 250):
         overload.sample(0.0, tenth / 10)
     assert overload.share == 0.0 and not overload.shed()
 
