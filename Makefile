@@ -1,4 +1,4 @@
-.PHONY: help run test sanitize bench check install screenshots clean
+.PHONY: help run test sanitize fuzz bench check install screenshots clean
 
 help:           ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ test:           ## install what the tests need, then lint, types and every test
 sanitize:       ## the native parts built with sanitizers, under their tests and the packet fuzzer
 	@scripts/sanitize_relay.sh
 	@scripts/sanitize_relay.sh thread
+
+fuzz:           ## search for inputs that break messages, SDP, streams, digest: FUZZ_SECONDS (300) for each
+	@scripts/install.sh softphone test
+	@mkdir -p artifacts/fuzz
+	@for target in message sdp stream digest agent; do \
+		.venv/bin/python -m tests.fuzz.run $$target --seconds $(or $(FUZZ_SECONDS),300) --found artifacts/fuzz || exit 1; \
+	done
 
 bench:          ## install what the benchmarks need, run them beside their peers
 	@scripts/install.sh softphone test bench

@@ -27,7 +27,7 @@ _NEVER_PASSED = frozenset({
     "unsupported", "user-agent", "via", "www-authenticate", "x-prospect-state",
 })  # fmt: skip
 """Headers that each leg writes for itself, or that say what only the gateway may know (X-Prospect-State)."""
-_LISTEN = re.compile(r"(udp|tcp):(\[[0-9a-fA-F:.]+\]|[0-9.]+):([0-9]{1,5})", re.ASCII)
+_LISTEN = re.compile(r"(udp|tcp|tls):(\[[0-9a-fA-F:.]+\]|[0-9.]+):([0-9]{1,5})", re.ASCII)
 
 
 class SettingsError(Exception):
@@ -42,13 +42,22 @@ def _literal(value: str) -> str:
     return str(ipaddress.ip_address(value))
 
 
+Transport = Literal["udp", "tcp", "tls"]
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPLiteral = Annotated[str, BeforeValidator(_literal)]
 
 
-class Listen(_Section):
-    """One listening address: ``udp:127.0.0.1:5060``, ``tcp:[::1]:5060``; port 0 lets the system choose."""
+def _none(value: Any) -> Any:
+    return value or None
 
-    transport: Literal["udp", "tcp"]
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_none)]
+
+
+class Listen(_Section):
+    """One listening address: ``udp:127.0.0.1:5060``, ``tls:[::1]:5061``; port 0 lets the system choose."""
+
+    transport: Transport
     host: IPLiteral
     port: int = Field(ge=0, le=65535)
 
@@ -59,7 +68,7 @@ class Listen(_Section):
             return value
         match = _LISTEN.fullmatch(value)
         if match is None:
-            raise ValueError(f"{value!r} is not of the form udp:HOST:PORT or tcp:HOST:PORT with an IP literal")
+            raise ValueError(f"{value!r} is not of the form udp:HOST:PORT (or tcp, tls) with an IP literal")
         return {"transport": match[1], "host": match[2].strip("[]"), "port": int(match[3])}
 
     def __str__(self) -> str:
@@ -100,6 +109,77 @@ class Sip(_Section):
             if name.lower() in _NEVER_PASSED:
                 raise ValueError(f"{name} belongs to one leg alone and can't be passed to the other")
         return names
+
+
+class KeyFiles(_Section):
+    """A certificate with its chain and the private key, both PEM, the key without a pass phrase."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @field_validator("certificate", "key", mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return value or None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> KeyFiles:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+
+class NamedKeyFiles(KeyFiles):
+    """``[[tls.names]]``: another certificate for those who ask for ``name`` (SNI)."""
+
+    name: str = Field(min_length=1, description="A host name, or *. and a domain")
+
+    @model_validator(mode="after")
+    def _given(self) -> NamedKeyFiles:
+        if self.certificate is None:
+            raise ValueError("certificate and key are missing")
+        return self
+
+
+class Tls(KeyFiles):
+    """``[tls]``: SIP over TLS. The files are read again on SIGHUP; connections that are up stay up."""
+
+    ca: OptionalPath = Field(default=None, description="PEM file of the CAs that are believed; empty = the system's")
+    minimum_version: Literal["1.2", "1.3"]
+    client_certificates: Literal["none", "asked", "required"] = Field(
+        description="Whether those who connect have to show one; one that can't be verified is refused in any case"
+    )
+    names: tuple[NamedKeyFiles, ...] = ()
+
+
+class Limits(_Section):
+    """``[limits]``: what strangers may do, and when new calls are refused."""
+
+    emergency_numbers: tuple[str, ...] = Field(description="Their calls pass first, whatever the limits")
+    trusted: tuple[IPNetwork, ...] = Field(
+        default=(), description="Networks that are answered and never limited or banned, without being peers"
+    )
+    agent_calls: int = Field(ge=0, description="How many calls an agent may have at once; 0 = no limit")
+    overload_seconds: float = Field(
+        ge=0, description="Work done later than this makes new calls be refused (503); 0 = never"
+    )
+    stranger_requests_per_second: float = Field(gt=0, description="From one address; what is over it is dropped")
+    stranger_challenges_per_second: float = Field(gt=0, description="Likewise: unanswered challenges")
+    ban_failures: int = Field(ge=1, description="So many wrong passwords in ban_window_seconds ban an address")
+    ban_window_seconds: float = Field(gt=0)
+    ban_seconds: float = Field(gt=0, description="Doubled each time that it comes back")
+    nonce_seconds: float = Field(ge=10)
+    scanners: tuple[str, ...] = Field(description="Parts of User-Agent that are dropped beside the known ones")
+    message_bytes: int = Field(ge=1500, le=65535)
+    message_headers: int = Field(ge=50, description="Header lines")
+    body_bytes: int = Field(ge=1000, le=65535)
+    connections: int = Field(gt=0, description="TCP and TLS together; more are refused")
+    connections_per_source: int = Field(gt=0, description="From one address that is neither configured nor registered")
+    message_seconds: float = Field(gt=0, description="From the first byte of a message on a connection to its last")
+    stranger_seconds: float = Field(gt=0, description="How long a stranger may stay connected")
+    idle_seconds: float = Field(gt=0, description="How long a connection may be silent; longer than registrations")
+    write_seconds: float = Field(gt=0, description="How long a far end may not read what it is sent")
+    handshake_seconds: float = Field(gt=0)
 
 
 class Media(_Section):
@@ -170,6 +250,12 @@ class Telemetry(_Section):
     log_format: Literal["console", "json"]
     metrics: str = Field(description="HOST:PORT of the Prometheus endpoint, empty = none")
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of ``metrics``, where there is one."""
+        host, _, port = self.metrics.rpartition(":")
+        return host.strip("[]") or "127.0.0.1", int(port)
+
 
 class Web(_Section):
     """``[web]``: the page and the REST API."""
@@ -213,34 +299,57 @@ class Web(_Section):
         return self
 
 
-class Trunk(_Section):
-    """``[[trunks]]``: a carrier; tried in the order of the file, the next one on 503 or timeout."""
+class _FarEnd(KeyFiles):
+    """What trunks and peers share: how each proves itself over TLS."""
 
     name: str = Field(min_length=1)
+    host: IPLiteral | None = None
+    port: int = Field(default=0, ge=0, le=65535, description="0 = 5060, over TLS 5061")
+    transport: Transport = "udp"
+    server_name: str = Field(
+        default="", description="TLS: the name that its certificate must carry; empty = its address must stand there"
+    )
+    ca: OptionalPath = Field(default=None, description="TLS: its CAs; empty = those of [tls]")
+    max_calls: int = Field(default=0, ge=0, description="At once, both ways together; 0 = no limit")
+    calls_per_second: float = Field(default=0, ge=0, description="New calls from it; 0 = no limit")
+    certificate_names: tuple[str, ...] = Field(
+        default=(),
+        description="What comes from it must come over TLS, with a client certificate that has one of these names",
+    )
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(name.lower() for name in self.certificate_names)
+
+    @property
+    def sip_port(self) -> int:
+        """The port, or the default one of its transport."""
+        return self.port or (5061 if self.transport == "tls" else 5060)
+
+
+class Trunk(_FarEnd):
+    """``[[trunks]]``: a carrier; tried in the order of the file, the next one on 503 or timeout. ``certificate`` and
+    ``key``: what is shown when it asks for a client certificate, empty = those of ``[tls]``."""
+
     host: IPLiteral
-    port: int = Field(default=5060, ge=1, le=65535)
-    transport: Literal["udp", "tcp"] = "udp"
     username: str = ""
     password: str = Field(default="", repr=False)
-    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(
+    networks: tuple[IPNetwork, ...] = Field(
         default=(), description="Where this carrier's inbound calls come from, beside its own host and port"
     )
     caller_id: str = Field(default="", description="From user on this trunk; empty = the agent's own number")
 
 
-class Peer(_Section):
-    """``[[peers]]``: agents believed by their address (a PBX or dialer), without digest."""
+class Peer(_FarEnd):
+    """``[[peers]]``: agents believed by their address (a PBX or dialer) or certificate, without digest."""
 
-    name: str = Field(min_length=1)
-    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(min_length=1)
+    networks: tuple[IPNetwork, ...] = Field(min_length=1)
     organization: str = Field(pattern=_SLUG)
     user: str = Field(default="", description="The agent; empty = the user part of From names the agent")
     trust_state_header: bool = Field(default=False, description="Believe X-Prospect-State from this peer")
     host: IPLiteral | None = Field(
         default=None, description="Where inbound calls for its agents go, beside registered contacts"
     )
-    port: int = Field(default=5060, ge=1, le=65535)
-    transport: Literal["udp", "tcp"] = "udp"
 
 
 class Settings(BaseSettings):
@@ -251,6 +360,8 @@ class Settings(BaseSettings):
     )
 
     sip: Sip
+    tls: Tls
+    limits: Limits
     media: Media
     recording: Recording
     store: StoreSettings
@@ -281,6 +392,19 @@ class Settings(BaseSettings):
             for host in hosts:
                 if host in ("0.0.0.0", "::") and host not in known:
                     raise ValueError(f"{where}.advertise: {host} needs the address that peers are to use")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_complete(self) -> Settings:
+        """TLS is what was asked for or an error, never something less."""
+        listening = {listen.transport for listen in self.sip.listen}
+        if "tls" in listening and self.tls.certificate is None:
+            raise ValueError("tls: a tls: listener needs certificate and key")
+        for far in (*self.trunks, *self.peers):
+            if far.transport == "tls" and "tls" not in listening:
+                raise ValueError(f"{far.name}: transport tls needs a tls: listener")
+            if far.certificate_names and ("tls" not in listening or self.tls.client_certificates == "none"):
+                raise ValueError(f"{far.name}: certificate_names need a tls: listener and tls.client_certificates")
         return self
 
     @model_validator(mode="after")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
-import secrets
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -14,27 +11,19 @@ from pathlib import Path
 import structlog
 
 from config.settings import Settings
-from gateway.b2bua import routing
-from gateway.b2bua.authentication import Authenticator
-from gateway.b2bua.call import CallLimits
-from gateway.b2bua.calls import CallSettings, CallTable, recording_row
+from gateway.assembly import Edge, Entropy, Telemetry, make_edge, make_media, make_table
+from gateway.b2bua.calls import CallTable, recording_row
 from gateway.b2bua.gate import ConsentGate, load_data
-from gateway.b2bua.keys import ControlKeys
-from gateway.b2bua.termination import Termination
 from gateway.consent.engine import ConsentData
-from gateway.sip.errors import SipError
-from gateway.sip.flow import Flow
+from gateway.sip.message import MessageLimits
 from gateway.sip.user_agent import UserAgent
 from gateway.store.store import Store
-from gateway.telemetry import Metrics, RateLimit
-from gateway.transport.endpoint import SipTransport
+from gateway.telemetry import Metrics
+from gateway.transport.tls import TlsError
 from gateway.web.app import make_app
 from gateway.web.context import Web
 from gateway.web.server import WebServer
-from media.formats import FileFormat
 from media.native import NativeMediaEngine
-from media.quality import SessionQuality
-from media.recorder import Recorder
 from media.recovery import recover
 
 log = structlog.get_logger("gateway")
@@ -44,61 +33,21 @@ class StartError(Exception):
     """The gateway can't start; the message says what is wrong."""
 
 
-class Telemetry:
-    """The call table's counts and complaints, into metrics and a log of bounded rate."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._malformed_rate = RateLimit()
-        self._exception_rate = RateLimit()
-
-    def call_started(self) -> None:
-        self._metrics.live.inc()
-
-    def call_ended(self, termination: Termination) -> None:
-        self._metrics.live.dec()
-        self._metrics.calls.labels(str(termination.kind)).inc()
-
-    def decided(self, mode: str, reason: str) -> None:
-        self._metrics.decisions.labels(mode, reason).inc()
-        if reason == "engine_error":
-            self._metrics.engine_errors.inc()
-
-    def recorded(self, outcome: str) -> None:
-        self._metrics.recordings.labels(outcome).inc()
-
-    def quality(self, quality: SessionQuality) -> None:
-        for side, leg in (("agent", quality.agent), ("prospect", quality.prospect)):
-            self._metrics.observe_stream(side, "received", leg.received)
-            if leg.sent is not None:
-                self._metrics.observe_stream(side, "sent", leg.sent)
-            if leg.round_trip_ms is not None:
-                self._metrics.round_trip.labels(side).observe(leg.round_trip_ms / 1000)
-
-    def malformed(self, flow: Flow, error: SipError) -> None:
-        self._metrics.malformed.inc()
-        if self._malformed_rate.allow(asyncio.get_running_loop().time()):
-            log.warning("malformed message", source=f"{flow.remote_host}:{flow.remote_port}", error=str(error),
-                        suppressed=self._malformed_rate.suppressed)  # fmt: skip
-            self._malformed_rate.suppressed = 0
-
-    def exception(self, error: Exception) -> None:
-        self._metrics.exceptions.inc()
-        if self._exception_rate.allow(asyncio.get_running_loop().time()):
-            log.error("defect caught", exc_info=error)
-
-
 class Gateway:
     """A running gateway. ``start`` makes one, ``stop`` ends it."""
 
     def __init__(
-        self, settings: Settings, store: Store, media: NativeMediaEngine, table: CallTable, transport: SipTransport
-    ) -> None:
+        self, settings: Settings, store: Store, media: NativeMediaEngine, table: CallTable, edge: Edge,
+        metrics: Metrics, entropy: Entropy,
+    ) -> None:  # fmt: skip
         self.settings = settings
         self.store = store
         self.media = media
         self.calls = table
-        self.transport = transport
+        self.transport = edge.transport
+        self.guard = edge.guard
+        self.metrics = metrics
+        self._entropy = entropy
         self._stopped = False
         self._watching: asyncio.Task[None] | None = None
         self.web: Web | None = None
@@ -115,8 +64,12 @@ class Gateway:
     @classmethod
     async def start(cls, settings: Settings) -> Gateway:
         """Open the store, finish what a crash left, bind, serve. Raises StartError; nothing is left open then."""
+        metrics, entropy = Metrics(), Entropy()
+        telemetry = Telemetry(metrics)
         try:
-            transport = SipTransport((listen.transport, listen.host, listen.port) for listen in settings.sip.listen)
+            edge = make_edge(settings, metrics, telemetry, entropy)
+        except TlsError as error:
+            raise StartError(f"tls: {error}") from None
         except OSError as error:
             raise StartError(str(error.strerror or error)) from None
         store = None
@@ -129,16 +82,18 @@ class Gateway:
             store = await Store.open(settings.store.url)
             root = settings.recording.root
             recovered = await asyncio.to_thread(recover, root)
+            if settings.telemetry.metrics:
+                metrics.serve(*settings.telemetry.address)
             if lost := await store.end_lost_calls(datetime.now(UTC)):
                 log.warning("calls were live when the gateway stopped", calls=lost)
         except Exception as error:
             if store is not None:
                 await store.close()
-            await transport.close()
+            await edge.transport.close()
             raise StartError(f"{type(error).__name__}: {error}") from error
-        media = _media(settings)
-        table = _table(settings, store, media, ConsentGate(store, data))
-        gateway = cls(settings, store, media, table, transport)
+        media = make_media(settings)
+        table = make_table(settings, store, media, ConsentGate(store, data), edge, telemetry)
+        gateway = cls(settings, store, media, table, edge, metrics, entropy)
         for result in recovered:
             log.warning("recording recovered", call_id=result.call_id, outcome=str(result.outcome))
             store.journal.recording_stored(recording_row(result, table.utc_now()))
@@ -187,8 +142,7 @@ class Gateway:
             )
 
     async def _serve(self) -> None:
-        sip = self.settings.sip
-        entropy = Entropy()
+        sip, limits, entropy = self.settings.sip, self.settings.limits, self._entropy
         agent = UserAgent(
             self.calls,
             self.transport.endpoints,
@@ -196,12 +150,25 @@ class Gateway:
             choose=entropy.choose,
             software=sip.user_agent,
             advertise=sip.advertise,
+            connected=self.transport.connected,
+            guard=self.guard,
+            limits=MessageLimits(limits.message_bytes, limits.message_headers, limits.body_bytes),
             t1=sip.t1_milliseconds / 1000,
         )
         self.calls.agent = agent
         self.calls.flush = self.transport.flush
+        self.calls.proved = self.guard.authenticated
         await self.transport.start(agent)
         self._watching = asyncio.create_task(self.calls.watch())
+
+    def reload(self) -> None:
+        """Read certificates, keys and CAs again. What can't be read is logged, and the old ones stay in force."""
+        try:
+            self.transport.reload()
+        except TlsError as error:
+            log.error("certificates not reloaded", error=str(error))
+        else:
+            log.info("certificates reloaded")
 
     async def stop(self, seconds: float | None = None) -> None:
         """Drain: no new calls, live ones may finish within ``seconds`` (None: as configured), recordings are closed."""
@@ -221,91 +188,7 @@ class Gateway:
         await self.store.close()
 
 
-class Entropy:
-    """Unguessable tokens out of one system call for many."""
-
-    def __init__(self) -> None:
-        self._pool = b""
-        self._at = 0
-
-    def _take(self) -> bytes:
-        if self._at + 8 > len(self._pool):
-            self._pool, self._at = os.urandom(4096), 0
-        self._at += 8
-        return self._pool[self._at - 8 : self._at]
-
-    def token(self) -> str:
-        """64 bits in hexadecimal."""
-        return self._take().hex()
-
-    def choose(self, low: int, high: int) -> int:
-        """A number from ``low`` to ``high``, both included, of a range far below 2**64."""
-        return low + int.from_bytes(self._take(), "big") % (high - low + 1)
-
-
 def _text(path: Path | None, default: str) -> str:
     """A reference data file: the operator's, or the one that comes with the gateway."""
     source = path if path is not None else files("config").joinpath(default)
     return source.read_text(encoding="utf-8")
-
-
-def _media(settings: Settings) -> NativeMediaEngine:
-    media = settings.media
-    return NativeMediaEngine(
-        Recorder(
-            settings.recording.root,
-            step_seconds=settings.recording.step_seconds,
-            writers=settings.recording.writers,
-            file_format=FileFormat(settings.recording.format),
-            keep_undecodable=settings.recording.keep_undecodable,
-        ),
-        port_range=(media.port_min, media.port_max),
-        workers=media.workers,
-        ring_bytes=media.ring_bytes,
-        quarantine_seconds=media.port_quarantine_seconds,
-        backend=media.backend,
-        coalesce_us=media.coalesce_microseconds,
-        gather=media.coalesce_packets,
-    )
-
-
-def _table(settings: Settings, store: Store, media: NativeMediaEngine, gate: ConsentGate) -> CallTable:
-    sip = settings.sip
-    metrics = Metrics()
-    if settings.telemetry.metrics:
-        host, _, port = settings.telemetry.metrics.rpartition(":")
-        metrics.serve(host.strip("[]") or "127.0.0.1", int(port))
-    return CallTable(
-        CallSettings(
-            max_calls=sip.max_calls,
-            media_hosts=settings.media.hosts,
-            media_advertise=settings.media.advertise,
-            headers_passed=frozenset(name.lower() for name in sip.headers_passed),
-            recording_enabled=settings.recording.enabled,
-            keys=ControlKeys(settings.recording.pause_keys, settings.recording.resume_keys),
-        ),
-        CallLimits(
-            no_answer=sip.no_answer_seconds,
-            trunk_timeout=sip.trunk_timeout_seconds,
-            duration=sip.max_call_seconds,
-            inactivity=settings.media.inactivity_seconds,
-        ),
-        store=store,
-        gate=gate,
-        media=media,
-        router=routing.Router(_trunks(settings), _peers(settings)),
-        authenticator=Authenticator(sip.realm, secrets.token_bytes(32), algorithms=sip.digest_algorithms),
-        metrics=Telemetry(metrics),
-    )
-
-
-def _trunks(settings: Settings) -> Iterable[routing.Trunk]:
-    for t in settings.trunks:
-        yield routing.Trunk(t.name, t.host, t.port, t.transport, t.username, t.password, tuple(t.networks), t.caller_id)
-
-
-def _peers(settings: Settings) -> Iterable[routing.Peer]:
-    for p in settings.peers:
-        yield routing.Peer(
-            p.name, tuple(p.networks), p.organization, p.user, p.trust_state_header, p.host or "", p.port, p.transport
-        )

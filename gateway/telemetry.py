@@ -66,6 +66,24 @@ class Metrics:
             "twoparty_round_trip_seconds", "Between the gateway and a leg's far end, by RTCP", ["leg"],
             buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2), registry=self.registry,
         )  # fmt: skip
+        self.dropped = Counter(
+            "twoparty_dropped_messages", "SIP messages of strangers that were not answered", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.refused = Counter(
+            "twoparty_refused_calls", "Calls refused to keep a limit", ["reason"], registry=self.registry
+        )
+        self.failed_authentications = Counter(
+            "twoparty_failed_authentications", "Wrong answers to challenges", registry=self.registry
+        )
+        self.bans = Counter("twoparty_bans", "Bans for guessing passwords", registry=self.registry)
+        self.banned = Gauge("twoparty_banned", "Addresses banned now", registry=self.registry)
+        self.shed = Gauge("twoparty_overload_share", "Share of new calls refused now", registry=self.registry)
+        self.connections = Gauge("twoparty_connections", "TCP and TLS connections now", registry=self.registry)
+        self.connections_closed = Counter(
+            "twoparty_connections_closed", "TCP and TLS connections refused or cut off", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
         self.setup_seconds = Histogram("twoparty_call_setup_seconds", "INVITE in to INVITE out", registry=self.registry)
 
     def observe_stream(self, leg: str, direction: str, stream: StreamQuality) -> None:

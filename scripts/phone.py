@@ -25,6 +25,7 @@ from gateway.sip.transaction import ClientTransaction, ServerTransaction
 from gateway.sip.uri import Uri, bracketed
 from gateway.sip.user_agent import UserAgent
 from gateway.transport.endpoint import SipTransport
+from gateway.transport.tls import TlsContexts
 from media.codecs import encode_alaw, encode_ulaw
 
 PTIME = 0.02
@@ -212,8 +213,9 @@ class Phone:
     """A user agent with a tone. ``on_call`` decides what to do with an incoming call; by default it is answered."""
 
     def __init__(
-        self, host: str, transport: str, *, tone_hz: float, username: str, password: str, port: int = 0
-    ) -> None:
+        self, host: str, transport: str, *, tone_hz: float, username: str, password: str, port: int = 0,
+        contexts: TlsContexts | None = None,
+    ) -> None:  # fmt: skip
         self.host = host
         self.transport_name = transport
         self.tone_hz = tone_hz
@@ -227,12 +229,13 @@ class Phone:
         self.invites: list[Request] = []
         self.errors: list[Exception] = []
         self._cseq = 0
-        self._transport = SipTransport([(transport, host, port)])
+        self._transport = SipTransport([(transport, host, port)], contexts=contexts)
         self.agent = UserAgent(
             self,
             self._transport.endpoints,
             token=lambda: secrets.token_hex(8),
             choose=lambda low, high: low,
+            connected=self._transport.connected,
             t1=0.1,
         )
 
@@ -246,8 +249,12 @@ class Phone:
         username: str = "phone",
         password: str = "",
         port: int = 0,
+        contexts: TlsContexts | None = None,
     ) -> Phone:
-        phone = cls(host, transport, tone_hz=tone_hz, username=username, password=password, port=port)
+        """``contexts``: for the transport ``tls``."""
+        phone = cls(
+            host, transport, tone_hz=tone_hz, username=username, password=password, port=port, contexts=contexts
+        )
         await phone._transport.start(phone.agent)
         return phone
 
@@ -281,13 +288,14 @@ class Phone:
         call.session = session
         self.calls[session] = call
         body = b"" if late_offer else call.sdp()
+        secure = uri.startswith("sips:")
         values = [
             ("max-forwards", "70"),
-            ("from", f"<sip:{self.username}@{self.address}>;tag={session.local_tag}"),
+            ("from", f"<{'sips' if secure else 'sip'}:{self.username}@{self.address}>;tag={session.local_tag}"),
             ("to", f"<{uri.partition(';')[0]}>"),
             ("call-id", secrets.token_hex(8)),
             ("cseq", "1 INVITE"),
-            ("contact", self.agent.contact(flow)),
+            ("contact", self.agent.contact(flow, secure=secure)),
             ("allow", self.agent.allow),
             *headers,
         ]
@@ -312,7 +320,7 @@ class Phone:
     async def register(self, uri: str, expires: int = 60) -> Response:
         """Register with the registrar at ``uri``; gives the final response to the authenticated REGISTER."""
         flow = self._flow(uri)
-        domain = uri.partition(";")[0].removeprefix("sip:")
+        domain = uri.partition(";")[0].removeprefix("sips:").removeprefix("sip:")
         first = await self._register(uri, flow, domain, expires, "")
         if first.status != 401:
             return first
@@ -321,13 +329,19 @@ class Phone:
         )
         return await self._register(uri, flow, domain, expires, answer or "")
 
+    def _contact(self, secure: bool) -> str:
+        if secure:
+            return f"<sips:{self.username}@{self.address}>"
+        return f"<sip:{self.username}@{self.address};transport={self.transport_name}>"
+
     async def _register(self, uri: str, flow: Flow, domain: str, expires: int, answer: str) -> Response:
         self._cseq += 1
-        identity = f"<sip:{self.username}@{domain}>"
+        secure = uri.startswith("sips:")
+        identity = f"<{'sips' if secure else 'sip'}:{self.username}@{domain}>"
         values = [
             ("max-forwards", "70"), ("from", f"{identity};tag={secrets.token_hex(4)}"), ("to", identity),
             ("call-id", f"register-{self.username}-{self.port}"), ("cseq", f"{self._cseq} REGISTER"),
-            ("contact", f"<sip:{self.username}@{self.address};transport={self.transport_name}>"),
+            ("contact", self._contact(secure)),
             ("expires", str(expires)),
         ]  # fmt: skip
         if answer:

@@ -14,7 +14,7 @@ from typing import Protocol
 from gateway.b2bua.control import CaptureControl
 from gateway.b2bua.keys import ControlKeys
 from gateway.b2bua.media_bridge import MediaBridge
-from gateway.b2bua.routing import Router, Target
+from gateway.b2bua.routing import Router, Target, Trunk
 from gateway.b2bua.termination import EndedBy, Kind, Termination, kind_of_status, status_for_caller
 from gateway.sip.errors import SipError
 from gateway.sip.flow import Flow
@@ -68,6 +68,9 @@ class CallHost(Protocol):
 
     def capture_may_start(self, call: Call, start: Callable[[bool], None]) -> None:
         """Call ``start(True)`` once the decision is stored, ``start(False)`` when it can't be."""
+
+    def take_line(self, call: Call, trunk: Trunk) -> bool:
+        """Take one of the trunk's lines for a call, in place of another trunk's; False when none is left."""
 
     def call_answered(self, call: Call) -> None:
         """Both legs are up."""
@@ -139,7 +142,7 @@ class Call:
         agent = self.host.agent
         flow = self._flow_to(target)
         self.callee = None
-        if flow is None:
+        if flow is None or (target.trunk is not None and not self.host.take_line(self, target.trunk)):
             self._last_failure = 503
             return
         invite = self.caller.invite
@@ -169,14 +172,16 @@ class Call:
         ours = agent.sent_by(flow)
         display = f"{self.plan.from_display} " if self.plan.from_display else ""
         user = target.trunk.caller_id if target.trunk is not None and target.trunk.caller_id else self.plan.from_user
-        identity = f"sip:{user}@{ours}" if user else f"sip:{ours}"
+        secure = target.uri.startswith("sips:")
+        scheme = "sips" if secure else "sip"
+        identity = f"{scheme}:{user}@{ours}" if user else f"{scheme}:{ours}"
         headers = [
             ("max-forwards", str(self.caller.invite.max_forwards - 1)),
             ("from", f"{display}<{identity}>;tag={local_tag}"),
             ("to", f"<{Uri.parse(target.uri).with_params()}>"),
             ("call-id", agent.token()),
             ("cseq", "1 INVITE"),
-            ("contact", agent.contact(flow)),
+            ("contact", agent.contact(flow, secure=secure)),
             ("allow", agent.allow),
             *self.plan.headers,
         ]

@@ -20,10 +20,12 @@ from gateway.b2bua.call import Call, CallLimits, CallPlan
 from gateway.b2bua.gate import ConsentGate, Gated
 from gateway.b2bua.identity import Caller, Identifier, caller_user, dialed_user
 from gateway.b2bua.keys import Control, ControlKeys
+from gateway.b2bua.lines import Lines
 from gateway.b2bua.media_bridge import MediaBridge
 from gateway.b2bua.registrar import Registrar
-from gateway.b2bua.routing import Router, Target, peer_target
+from gateway.b2bua.routing import Router, Target, Trunk, peer_target
 from gateway.b2bua.termination import EndedBy, Kind, Termination
+from gateway.guard.emergency import dials_one_of
 from gateway.sip.errors import SipError
 from gateway.sip.flow import Flow
 from gateway.sip.invite import InviteSession
@@ -31,7 +33,7 @@ from gateway.sip.message import Request
 from gateway.sip.offer_answer import address_families
 from gateway.sip.sdp import SdpError
 from gateway.sip.transaction import ServerTransaction
-from gateway.sip.uri import display_quoted, escaped_user, ip_version
+from gateway.sip.uri import Uri, display_quoted, escaped_user, ip_version
 from gateway.sip.user_agent import UserAgent
 from gateway.store.errors import StoreError, UnreadablePolicy
 from gateway.store.records import CallEnded, CallStarted, RecordingStored
@@ -41,6 +43,7 @@ from media.quality import SessionQuality
 
 log = structlog.get_logger("calls")
 
+EMERGENCY_RESERVE = 50
 REVIEW_SECONDS = 0.4
 """How often it is looked whether somebody else changed what live calls were decided by."""
 
@@ -55,6 +58,7 @@ class CallMetrics(Protocol):
     def quality(self, quality: SessionQuality) -> None: ...
     def malformed(self, flow: Flow, error: SipError) -> None: ...
     def exception(self, error: Exception) -> None: ...
+    def limited(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,10 @@ class CallSettings:
     recording_enabled: bool
     keys: ControlKeys = field(default_factory=ControlKeys)
     """What an agent presses to pause and to resume capture."""
+    agent_calls: int = 0
+    """How many calls one agent may have at once; 0: no limit."""
+    emergency: frozenset[str] = frozenset()
+    """Numbers whose calls pass whatever the limits, up to ``EMERGENCY_RESERVE`` more than ``max_calls``."""
 
 
 class CallTable:
@@ -118,6 +126,10 @@ class CallTable:
         self.calls: dict[str, Call] = {}
         self.draining = False
         self.flush: Callable[[], None] = lambda: None
+        self.proved: Callable[[Flow, float, float], None] = lambda flow, now, seconds: None
+        """Told for how long a flow leads to a registered agent."""
+        self._lines = Lines()
+        self._emergencies: set[Call] = set()
         self._store = store
         self._gate = gate
         self._media = media
@@ -139,13 +151,26 @@ class CallTable:
     def on_invite(self, session: InviteSession, request: Request, now: float) -> None:
         if self.draining:
             raise SipError(503, headers=(("retry-after", "120"),))
-        if len(self.calls) >= self.settings.max_calls:
-            raise SipError(503, headers=(("retry-after", "5"),))
+        emergency = dials_one_of(request, self.settings.emergency)
+        if len(self.calls) >= self.settings.max_calls + (EMERGENCY_RESERVE if emergency else 0):
+            raise self._limited("max calls")
+        sender = self.router.sender(session.flow)
+        limit = 0 if emergency or sender is None else sender.max_calls
+        if sender is not None and not self._lines.free(sender.line, limit):
+            raise self._limited("peer calls")
         call = Call(self, session)
+        if sender is not None:
+            self._lines.take(call, "caller", sender.line, limit)
+        if emergency:
+            self._emergencies.add(call)
         call_id = f"{self._now():%Y%m%dT%H%M%S}-{self.agent.token()}"
         self.calls[call_id] = call
         self._idle.clear()
         self._spawn(self._set_up(call_id, call, request))
+
+    def _limited(self, reason: str, status: int = 503) -> SipError:
+        self._metrics.limited(reason)
+        return SipError(status, headers=(("retry-after", "5"),) if status == 503 else ())
 
     def on_register(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         self._spawn(self._register(transaction, request))
@@ -167,11 +192,14 @@ class CallTable:
 
     async def _register(self, transaction: ServerTransaction, request: Request) -> None:
         try:
-            credential = await self._authenticator.verify(request, 401, self._store.directory)
-            if request.to.uri.username != credential.agent.username:
-                raise SipError(403)
+            flow = transaction.flow
+            credential = await self._authenticator.verify(request, 401, self._store.directory, flow)
+            own = credential.agent.username
+            if request.to.uri.username != own or request.from_.uri.username != own:
+                raise SipError(403)  # nobody registers for somebody else
             now = self._clock()
-            headers = self.registrar.register(credential.agent.username, request, transaction.flow, now)
+            headers = self.registrar.register(own, request, flow, now)
+            self.proved(flow, now, self.registrar.lifetime(own, flow, now))
             self.agent.respond(transaction, 200, now, headers)
         except SipError as error:
             self.agent.respond(transaction, error.status, self._clock(), error.headers, error.reason)
@@ -202,6 +230,7 @@ class CallTable:
     async def _identify_and_dial(self, call_id: str, call: Call, request: Request) -> None:
         flow = call.caller.flow
         caller = await self._identifier.identify(request, flow)
+        self._take_agent_line(call, caller)
         targets = await self._targets(caller, request)
         gated = await self._decide(call_id, caller) if self.settings.recording_enabled else None
         if call.ended:
@@ -220,6 +249,13 @@ class CallTable:
                  mode=gated.mode if gated else "off", reason=gated.record.reason if gated else "")  # fmt: skip
         call.start(plan, bridge, self._clock())
 
+    def _take_agent_line(self, call: Call, caller: Caller) -> None:
+        if call.ended:
+            return
+        limit = 0 if call in self._emergencies else self.settings.agent_calls
+        if not self._lines.take(call, "agent", f"agent {caller.agent.username}", limit):
+            raise self._limited("agent calls", 503 if caller.direction == "outbound" else 486)
+
     async def _decide(self, call_id: str, caller: Caller) -> Gated:
         """By a policy that is still in force when the call is in the table: from then on ``review`` sees to it."""
         while True:
@@ -232,6 +268,15 @@ class CallTable:
         """Where the call goes: an agent's contacts, or the trunks. Raises SipError (480, 484, 503).
 
         A user name dialed by an agent means a colleague of the same organization, if there is one registered."""
+        targets = await self._all_targets(caller, request)
+        if not Uri.parse(request.uri).secure:
+            return targets
+        secured = tuple(target.secured() for target in targets if target.transport == "tls")
+        if not secured:  # RFC 5630 §5.3: SIPS all the way or not at all
+            raise SipError(480, headers=(("warning", f'380 {self.agent.software or "gateway"} "SIPS Not Allowed"'),))
+        return secured
+
+    async def _all_targets(self, caller: Caller, request: Request) -> tuple[Target, ...]:
         now = self._clock()
         if caller.direction == "inbound":
             targets = self._agent_targets(caller.agent.username, caller.agent.organization, now)
@@ -316,11 +361,20 @@ class CallTable:
             return  # recording is off in the settings: no decision was asked, nothing is captured or filed
         gated.stored.add_done_callback(lambda done: start(not done.cancelled() and done.exception() is None))
 
+    def take_line(self, call: Call, trunk: Trunk) -> bool:
+        limit = 0 if call in self._emergencies else trunk.max_calls
+        if self._lines.take(call, "trunk", trunk.line, limit):
+            return True
+        self._metrics.limited("trunk calls")
+        return False
+
     def call_answered(self, call: Call) -> None:
         self._answered_at[call] = self._now()
 
     def call_ended(self, call: Call, termination: Termination) -> None:
         plan = call.plan
+        self._lines.release(call)
+        self._emergencies.discard(call)
         self._gated.pop(call, None)
         self._callers.pop(call, None)
         answered_at = self._answered_at.pop(call, None)

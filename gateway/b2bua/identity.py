@@ -48,7 +48,8 @@ class Identifier:
         if peer is not None and request.get("proxy-authorization") is None:
             agent = await self._of_peer(request, peer)
         else:
-            agent = (await self._authenticator.verify(request, 407, self._directory)).agent
+            agent = (await self._authenticator.verify(request, 407, self._directory, flow)).agent
+            await self._check_from(request, agent)
         trusted = peer is not None and peer.trust_state_header and peer.organization == agent.organization
         return Caller(
             agent=agent,
@@ -58,6 +59,16 @@ class Identifier:
             flow=flow,
             state_header=request.get(STATE_HEADER) if trusted else None,
         )
+
+    async def _check_from(self, request: Request, agent: Agent) -> None:
+        """From may say the agent's own name, a number of the organization, or nothing (RFC 3323); who proved to be one
+        agent may not speak for another, nor show a number that is not theirs."""
+        said = caller_user(request)
+        if said in ("", "anonymous", agent.username):
+            return
+        owner = await self._directory.agent_by_did(said)
+        if owner is None or owner.organization != agent.organization:
+            raise SipError(403, "From is not yours")
 
     async def _inbound(self, request: Request, flow: Flow, trunk: Trunk) -> Caller:
         number = dialed_user(request)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.b2bua.routing import Target
 from gateway.sip.errors import ParseError, SipError
 from gateway.sip.flow import Flow
 from gateway.sip.message import Request
-from gateway.sip.uri import NameAddr, Uri, is_ip
+from gateway.sip.uri import NameAddr, Uri, default_port, is_ip
 
 DEFAULT_SECONDS = 3600
 MIN_SECONDS = 30
@@ -31,10 +31,11 @@ class Binding:
         """Where to send an INVITE: the contact's own address, or where the REGISTER came from when the contact's host
         is another one (NAT) or it came over a connection."""
         uri = Uri.parse(self.uri)
+        request_uri = str(replace(uri, headers="")) if uri.headers else self.uri  # none in a Request-URI (§19.1.1)
         host, port = self.flow.remote_host, self.flow.remote_port
         if not self.flow.reliable and is_ip(uri.host) and uri.host == host:
-            port = uri.port or 5060
-        return Target(self.uri, host, port, self.flow.transport, flow=self.flow.to(host, port))
+            port = uri.port or default_port(self.flow.transport)
+        return Target(request_uri, host, port, self.flow.transport, flow=self.flow.to(host, port))
 
 
 class Registrar:
@@ -56,6 +57,11 @@ class Registrar:
             self._bindings.pop(username, None)
         return found
 
+    def lifetime(self, username: str, flow: Flow, now: float) -> float:
+        """For how many seconds more there is a binding at the far side of ``flow``."""
+        ends = [binding.expires_at for binding in self._live(username, now).values() if binding.flow == flow]
+        return max(ends, default=now) - now
+
     def register(self, username: str, request: Request, flow: Flow, now: float) -> tuple[tuple[str, str], ...]:
         """Take an authenticated REGISTER; gives the headers of its 200. Raises SipError (400, 423, 500); then nothing
         has changed (§10.3 step 7)."""
@@ -69,7 +75,7 @@ class Registrar:
             self._check_order(bindings, list(bindings), call_id, cseq)
             bindings = {}
         else:
-            for contact, seconds in self._contacts(values, expires):
+            for contact, seconds in self._contacts(values, expires, flow):
                 self._check_order(bindings, [contact], call_id, cseq)
                 bindings.pop(contact, None)
                 if seconds:
@@ -83,11 +89,11 @@ class Registrar:
         return tuple(("contact", f"<{b.uri}>;expires={max(1, int(b.expires_at - now))}") for b in bindings.values())
 
     @staticmethod
-    def _contacts(values: list[str], expires: int) -> Iterator[tuple[str, int]]:
+    def _contacts(values: list[str], expires: int, flow: Flow) -> Iterator[tuple[str, int]]:
         for value in values:
             contact = NameAddr.parse(value)
             uri = contact.uri
-            if uri.scheme != "sip" or uri.headers:
+            if uri.scheme not in ("sip", "sips") or (uri.secure and not flow.secure):
                 raise ParseError("Bad Contact")
             own = contact.param("expires")
             seconds = expires if own is None else _seconds(own, expires)

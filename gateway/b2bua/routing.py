@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
 from gateway.sip.flow import Flow
-from gateway.sip.uri import escaped_user
+from gateway.sip.uri import bracketed, escaped_user
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Names = Callable[[Flow], frozenset[str]]
+"""Whom the verified client certificate at the far side of a flow names."""
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 REST_SECONDS = 30.0
 """How long a trunk that failed is tried after the others."""
@@ -29,10 +31,25 @@ class Trunk:
     password: str = ""
     networks: tuple[Network, ...] = ()
     caller_id: str = ""
+    certificate_names: frozenset[str] = frozenset()
+    """Lower case. What comes from it must come over TLS, with a client certificate that has one of these names."""
+    max_calls: int = 0
+    """At once, both ways together; 0: no limit."""
+    calls_per_second: float = 0.0
+    """From it; 0: no limit."""
 
-    def sends(self, flow: Flow) -> bool:
+    @property
+    def line(self) -> str:
+        """Whose lines its calls take."""
+        return f"trunk {self.name}"
+
+    def sends(self, flow: Flow, names: Names) -> bool:
         """Whether what came over ``flow`` came from this carrier."""
+        if self.certificate_names and not self.certificate_names & names(flow):
+            return False
         if (flow.remote_host, flow.remote_port) == (self.host, self.port):
+            return True
+        if self.certificate_names and not self.networks:
             return True
         return contains(self.networks, flow.remote_host)
 
@@ -50,6 +67,20 @@ class Peer:
     """Where calls for its agents go; empty: only to registered contacts."""
     port: int = 5060
     transport: str = "udp"
+    certificate_names: frozenset[str] = frozenset()
+    """As for ``Trunk``, and what follows too."""
+    max_calls: int = 0
+    calls_per_second: float = 0.0
+
+    @property
+    def line(self) -> str:
+        return f"peer {self.name}"
+
+    def sends(self, flow: Flow, names: Names) -> bool:
+        """Whether what came over ``flow`` came from this peer."""
+        if self.certificate_names and not self.certificate_names & names(flow):
+            return False
+        return contains(self.networks, flow.remote_host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +95,11 @@ class Target:
     flow: Flow | None = None
     """The flow of a registered contact, reused as it is."""
     trunk: Trunk | None = None
+
+    def secured(self) -> Target:
+        """The same place by a SIPS URI (RFC 5630 §3.1.3: without ``transport=tls``)."""
+        uri = self.uri.replace("sip:", "sips:", 1) if self.uri.startswith("sip:") else self.uri
+        return replace(self, uri=uri.replace(";transport=tls", ""))
 
 
 class Locator(Protocol):
@@ -86,23 +122,29 @@ def contains(networks: tuple[Network, ...], host: str) -> bool:
 class Router:
     """The configured trunks and peers. Keeps which trunk failed lately; has no other state."""
 
-    def __init__(self, trunks: Iterable[Trunk], peers: Iterable[Peer]) -> None:
+    def __init__(self, trunks: Iterable[Trunk], peers: Iterable[Peer], names: Names = lambda flow: frozenset()) -> None:
         self.trunks = tuple(trunks)
         self.peers = tuple(peers)
+        self._names = names
         self._failed: dict[str, float] = {}
 
     def trunk_of(self, flow: Flow) -> Trunk | None:
         """The carrier that ``flow`` comes from, if it does."""
         for trunk in self.trunks:
-            if trunk.sends(flow):
+            if trunk.sends(flow, self._names):
                 return trunk
         if self.peer_of(flow) is None and not contains(_LOOPBACK, flow.remote_host):
-            return next((trunk for trunk in self.trunks if trunk.host == flow.remote_host), None)
+            same_host = (t for t in self.trunks if t.host == flow.remote_host and not t.certificate_names)
+            return next(same_host, None)
         return None
 
     def peer_of(self, flow: Flow) -> Peer | None:
         """The peer that ``flow`` comes from, the first in the order of the settings."""
-        return next((peer for peer in self.peers if contains(peer.networks, flow.remote_host)), None)
+        return next((peer for peer in self.peers if peer.sends(flow, self._names)), None)
+
+    def sender(self, flow: Flow) -> Trunk | Peer | None:
+        """The carrier or peer that ``flow`` comes from; a carrier first, as calls are identified."""
+        return self.trunk_of(flow) or self.peer_of(flow)
 
     def trunk_targets(self, number: str, now: float) -> list[Target]:
         """Every trunk for a dialed number: in the configured order, those that failed lately last."""
@@ -119,13 +161,15 @@ class Router:
 
 
 def trunk_target(trunk: Trunk, number: str) -> Target:
-    host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
-    parameter = "" if trunk.transport == "udp" else f";transport={trunk.transport}"
-    uri = f"sip:{escaped_user(number)}@{host}:{trunk.port}{parameter}"
+    """``number`` as it was dialed, unescaped."""
+    uri = _uri(number, trunk.host, trunk.port, trunk.transport)
     return Target(uri, trunk.host, trunk.port, trunk.transport, trunk=trunk)
 
 
 def peer_target(peer: Peer, username: str) -> Target:
-    host = f"[{peer.host}]" if ":" in peer.host else peer.host
-    parameter = "" if peer.transport == "udp" else f";transport={peer.transport}"
-    return Target(f"sip:{escaped_user(username)}@{host}:{peer.port}{parameter}", peer.host, peer.port, peer.transport)
+    return Target(_uri(username, peer.host, peer.port, peer.transport), peer.host, peer.port, peer.transport)
+
+
+def _uri(user: str, host: str, port: int, transport: str) -> str:
+    parameter = "" if transport == "udp" else f";transport={transport}"
+    return f"sip:{escaped_user(user)}@{bracketed(host)}:{port}{parameter}"

@@ -25,7 +25,8 @@ def register(root: typer.Typer) -> None:
 _HELP = """Run the gateway until Ctrl-C or SIGTERM.
 
 It then drains: new calls get 503, live ones may finish within sip.drain_seconds, every recording is closed. A second
-signal hangs up at once. Without --config it serves on loopback with SQLite and recordings under var/.
+signal hangs up at once. SIGHUP reads TLS certificates, keys and CAs again; calls go on.
+Without --config it serves on loopback with SQLite and recordings under var/.
 
 Example: twoparty serve --config /etc/twoparty.toml
 """
@@ -68,6 +69,7 @@ async def _serve(settings: Settings, config: Path | None) -> None:
     gc.set_threshold(20_000, 20, 20)
     web = gateway.web_server.url if gateway.web_server is not None else None
     log.info("serving", addresses=gateway.addresses, web=web, recordings=str(settings.recording.root))
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
     await signals.get()
     log.info("draining", live_calls=len(gateway.calls.calls), seconds=settings.sip.drain_seconds)
     stopping = asyncio.create_task(gateway.stop())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.sip.errors import ParseError, SipError
 from gateway.sip.flow import Flow
-from gateway.sip.message import Message, Request, Response, tagged
+from gateway.sip.message import MAGIC_COOKIE, Message, Request, Response, tagged
 from gateway.sip.uri import NameAddr, Uri
 
 DialogId = tuple[str, str, str]
@@ -35,8 +35,12 @@ class Dialog:
 
     @classmethod
     def of_server(cls, request: Request, local_tag: str, flow: Flow) -> Dialog:
-        """The UAS side (§12.1.1): the route set is the Record-Route in the order received. Raises ParseError."""
+        """The UAS side (§12.1.1): the route set is the Record-Route in the order received. Raises ParseError.
+
+        RFC 2543 knew calls without Contact: there From is the target."""
         contact = request.contact
+        if contact is None and not request.via.branch.startswith(MAGIC_COOKIE):
+            contact = NameAddr("", request.from_.uri_text)
         if contact is None:
             raise ParseError("Missing Contact")
         return cls(
@@ -49,7 +53,7 @@ class Dialog:
             remote_target=_target(contact),
             route_set=tuple(request.values("record-route")),
             remote_cseq=request.cseq[0],
-        )
+        )._checked()
 
     @classmethod
     def of_client(cls, request: Request, response: Response, flow: Flow) -> Dialog:
@@ -65,7 +69,13 @@ class Dialog:
             remote_target=_target(contact) if contact is not None else request.uri,
             route_set=tuple(reversed(response.values("record-route"))),
             local_cseq=request.cseq[0],
-        )
+        )._checked()
+
+    def _checked(self) -> Dialog:
+        """A SIPS next hop takes TLS, and there is no way back from it (§12.1.1, §26.2.2). Raises ParseError."""
+        if not self.flow.secure and self.next_hop().secure:
+            raise ParseError("SIPS takes TLS")
+        return self
 
     def request(self, method: str, *, cseq: int | None = None) -> Request:
         """A request within the dialog (§12.2.1.1). ``cseq`` is given for ACK, else the next one is taken."""
@@ -100,7 +110,7 @@ class Dialog:
     def refresh_target(self, message: Message) -> None:
         """A target refresh (§12.2): the Contact of a re-INVITE or UPDATE or its 2xx. A bad one changes nothing."""
         try:
-            if (contact := message.contact) is not None:
+            if (contact := message.contact) is not None and (self.flow.secure or not contact.uri.secure):
                 self.remote_target = _target(contact)
         except ParseError:
             return

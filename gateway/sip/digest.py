@@ -7,6 +7,7 @@ Text is latin-1 decoded wire bytes, as everywhere in messages; time, entropy and
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -17,6 +18,7 @@ from enum import Enum
 from typing import Final
 
 from gateway.sip.errors import SipError
+from gateway.sip.message import Response
 from gateway.sip.uri import Uri
 
 MD5: Final = "MD5"
@@ -186,17 +188,36 @@ class DigestServer:
     def _mac(self, text: str) -> str:
         return hmac.new(self._secret, f"{self.realm}\0{text}".encode("utf-8", "replace"), "sha256").hexdigest()
 
-    def nonce(self, now: float, entropy: str) -> str:
-        """A new nonce. ``entropy`` is unguessable text of letters and digits; ``now`` in seconds, 0 or more."""
-        made = f"{int(now * 1000):x}.{entropy}"
-        return f"{made}.{self._mac(made)[:32]}"
+    def nonce(self, now: float, entropy: str, source: str = "") -> str:
+        """A new nonce, good for ``source`` alone: who answers it has received it there. ``entropy`` is unguessable
+        text of letters and digits; ``now`` in seconds, 0 or more."""
+        made = f"{_base36(int(now * 1000))}.{entropy}"
+        return f"{made}.{self._nonce_mac(made, source)}"
 
-    def challenges(self, now: float, entropy: str, *, stale: bool = False) -> tuple[str, ...]:
-        """The values for WWW-Authenticate or Proxy-Authenticate, the preferred one first (RFC 8760 §2.4)."""
-        nonce = self.nonce(now, entropy)
+    def _nonce_mac(self, made: str, source: str) -> str:
+        """72 bits: every byte of a challenge counts (nothing larger than the request goes to a stranger)."""
+        return base64.urlsafe_b64encode(bytes.fromhex(self._mac(f"nonce\0{source}\0{made}")[:18])).decode()
+
+    def challenges(
+        self, now: float, entropy: str, *, stale: bool = False, source: str = "", brief: bool = False
+    ) -> tuple[str, ...]:
+        """The values for WWW-Authenticate or Proxy-Authenticate, the preferred one first (RFC 8760 §2.4). ``brief``
+        leaves out what a client does not need: spaces, ``opaque``, and MD5, which goes without saying."""
+        nonce = self.nonce(now, entropy, source)
+        if brief:
+            start, tail = (
+                f'Digest realm={quoted(self.realm)},nonce="{nonce}",qop="auth"',
+                ",stale=true" if stale else "",
+            )
+            return tuple(f"{start}{'' if name == MD5 else f',algorithm={name}'}{tail}" for name in self.algorithms)
         tail = ", stale=true" if stale else ""
         start = f'Digest realm={quoted(self.realm)}, nonce="{nonce}", opaque="{self.opaque}", qop="auth", algorithm='
         return tuple(f"{start}{algorithm}{tail}" for algorithm in self.algorithms)
+
+    def recognises(self, found: Credentials, now: float, source: str = "") -> bool:
+        """Whether credentials answer a challenge of ours to ``source`` that has not expired, right or wrong."""
+        made = self._made_at(found.nonce, source)
+        return made is not None and not self._expired(made, int(now * 1000))
 
     def credentials(self, values: Iterable[str]) -> Credentials | None:
         """The credentials for our realm among the header's values; None where there are none, or none well-formed."""
@@ -206,7 +227,9 @@ class DigestServer:
                 return found
         return None
 
-    def verify(self, found: Credentials, method: str, uri: str, stored: Ha1Pair | None, now: float) -> Verdict:
+    def verify(
+        self, found: Credentials, method: str, uri: str, stored: Ha1Pair | None, now: float, source: str = ""
+    ) -> Verdict:
         """Check credentials for a request. ``stored`` is None for an unknown user, who takes the same way as a wrong
         password. ``uri`` is the Request-URI. Never raises."""
         known = stored or Ha1Pair(self._mac(f"md5\0{found.username}")[:32], self._mac(f"sha\0{found.username}"))
@@ -216,7 +239,7 @@ class DigestServer:
             qop=found.qop, nc=found.nc, cnonce=found.cnonce,
         )  # fmt: skip
         right = hmac.compare_digest(expected.encode(), found.response.encode("latin-1", "replace"))
-        made = self._made_at(found.nonce)
+        made = self._made_at(found.nonce, source)
         offered = found.algorithm in self.algorithms and found.qop in ("auth", "") and found.realm == self.realm
         opaque_kept = found.opaque in (None, "", self.opaque)
         count = _count(found)
@@ -226,16 +249,19 @@ class DigestServer:
             return Verdict.FAILED
         return self._count_up(found.nonce, made, count, int(now * 1000))
 
-    def _made_at(self, nonce: str) -> int | None:
-        """When one of our nonces was made, in milliseconds; None for any other text."""
+    def _made_at(self, nonce: str, source: str) -> int | None:
+        """When one of our nonces for ``source`` was made, in milliseconds; None for any other text."""
         made, _, mac = nonce.rpartition(".")
-        if not hmac.compare_digest(self._mac(made)[:32].encode(), mac.encode("latin-1", "replace")):
+        if not hmac.compare_digest(self._nonce_mac(made, source).encode(), mac.encode("latin-1", "replace")):
             return None
-        return int(made.partition(".")[0], 16)
+        return int(made.partition(".")[0], 36)
+
+    def _expired(self, made: int, now: int) -> bool:
+        return made > now + 1000 or now - made > self._lifetime
 
     def _count_up(self, nonce: str, made: int, count: int, now: int) -> Verdict:
         known = self._counts.get(nonce)
-        if not made <= now + 1000 or now - made > self._lifetime:
+        if self._expired(made, now):
             self._counts.pop(nonce, None)
             return Verdict.STALE
         if (known is None and made <= self._floor) or (known is not None and count <= known[1]):
@@ -248,11 +274,25 @@ class DigestServer:
         return Verdict.OK
 
 
+def _base36(number: int) -> str:
+    digits = ""
+    while number or not digits:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits
+
+
 def _count(found: Credentials) -> int | None:
     """The nonce count; without qop (RFC 2069) there is none, and a nonce serves once."""
     if not found.qop:
         return 1
     return int(found.nc, 16) if _HEX.match(found.nc) and found.cnonce else None
+
+
+def is_stale(response: Response) -> bool:
+    """Whether a challenge says that the password was right and the nonce too old (RFC 7616 §3.3)."""
+    values = response.all("www-authenticate") + response.all("proxy-authenticate")
+    return any(found is not None and found.stale for found in map(Challenge.parse, values))
 
 
 def same_target(digest_uri: str, request_uri: str) -> bool:

@@ -28,6 +28,13 @@ class SipError(Exception):
         super().__init__(f"{status} {self.reason}")
 
 
+class Dropped(SipError):
+    """A request that is not answered at all; ``reason`` is for the counters."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(0, reason)
+
+
 class ParseError(SipError):
     """Bytes that are no SIP message, or a header that is not what its grammar says."""
 

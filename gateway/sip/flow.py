@@ -11,11 +11,11 @@ from gateway.sip.uri import is_ip
 class Flow(NamedTuple):
     """One pair of transport addresses; hosts are IP literals without brackets, ports 1..65535.
 
-    For TCP the local port is the listener's; the connection is found by the remote address, or opened.
+    For TCP and TLS the local port is the listener's; the connection is found by the remote address, or opened.
     """
 
     transport: str
-    """``udp`` or ``tcp``."""
+    """``udp``, ``tcp`` or ``tls``."""
     local_host: str
     local_port: int
     remote_host: str
@@ -24,6 +24,11 @@ class Flow(NamedTuple):
     @property
     def reliable(self) -> bool:
         return self.transport != "udp"
+
+    @property
+    def secure(self) -> bool:
+        """What a ``sips`` URI asks for (RFC 3261 §26.2.2)."""
+        return self.transport == "tls"
 
     def to(self, host: str, port: int) -> Flow:
         """The same local side towards another far side."""

@@ -17,19 +17,25 @@ class Framer:
     ``pings`` counts the double CRLFs that are owed a PONG; the shell answers and clears them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_message: int = MAX_MESSAGE) -> None:
+        self._max = max_message
         self._buffer = bytearray()
         self._scanned = 0
         self.pings = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take what came; give the complete messages. Raises ParseError when the stream can't be followed any more
-        (a message over 65,535 bytes or without an end of its headers in that many): close it then."""
+        (a message of more than ``max_message`` bytes, or without an end of its headers in that many): close it then."""
         self._buffer += data
         frames = []
         while (frame := self._next()) is not None:
             frames.append(frame)
         return frames
+
+    @property
+    def partial(self) -> bool:
+        """The beginning of a message is waiting for the rest of it."""
+        return len(self._buffer) > len(b"\r\n\r")
 
     def _skip_keep_alives(self) -> None:
         buffer = self._buffer
@@ -48,12 +54,12 @@ class Framer:
         end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
         if end < 0:
             self._scanned = len(buffer)
-            if len(buffer) > MAX_MESSAGE:
+            if len(buffer) > self._max:
                 raise ParseError("Message Too Large", 513)
             return None
         match = _LENGTH.search(buffer, 0, end)
         total = end + 4 + (int(match[1]) if match else 0)
-        if total > MAX_MESSAGE:
+        if total > self._max:
             raise ParseError("Message Too Large", 513)
         if len(buffer) < total:
             self._scanned = end

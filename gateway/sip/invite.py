@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.sip.dialog import Dialog
-from gateway.sip.digest import authorization_for
+from gateway.sip.digest import authorization_for, is_stale
 from gateway.sip.errors import ParseError, SipError
 from gateway.sip.flow import Flow
 from gateway.sip.message import Message, Request, Response
@@ -150,7 +150,7 @@ class InviteSession:
         self._early: dict[str, Dialog] = {}
         self._cancelled = False
         self._cancel_sent = False
-        self._challenged = False
+        self._challenged = 0
         self._answer: Response | None = None
         self._acks: dict[str, tuple[Flow, bytes]] = {}
         self._bye_wanted: Headers | None = None
@@ -167,6 +167,11 @@ class InviteSession:
         return any(x is not None for x in (self._offered, self._unacked, self._asked)) or (
             self.state is not SessionState.CONFIRMED
         )
+
+    @property
+    def secure(self) -> bool:
+        """The leg came about by a SIPS URI."""
+        return self.flow.secure and self.invite is not None and self.invite.uri[:5].lower() == "sips:"
 
     @property
     def terminated(self) -> bool:
@@ -194,7 +199,7 @@ class InviteSession:
         response = request.response(status, to_tag=self.local_tag)
         if 100 < status < 300 and request.method in ("INVITE", "UPDATE"):
             response.headers += [("record-route", value) for value in request.all("record-route")]
-            response.headers.append(("contact", self.agent.contact(self.flow)))
+            response.headers.append(("contact", self.agent.contact(self.flow, secure=self.secure)))
             response.headers.append(("allow", self.agent.allow))
         self.agent.sign(response)
         response.headers += headers
@@ -360,13 +365,15 @@ class InviteSession:
 
     def _answer_challenge(self, response: Response, now: float) -> bool:
         """Repeat the INVITE with credentials (§22.2); False when there is nothing to answer with."""
-        if response.status not in (401, 407) or self.credentials is None or self._challenged or self._cancelled:
+        if response.status not in (401, 407) or self.credentials is None or self._cancelled:
             return False
+        if self._challenged and (self._challenged > 2 or not is_stale(response)):
+            return False  # the password is wrong
         assert self.invite is not None
         again = self._authorized(self.invite, response)
         if again is None:
             return False
-        self._challenged = True
+        self._challenged += 1
         self.start(again, now)
         return True
 
@@ -545,7 +552,7 @@ class InviteSession:
         if self.terminated or self.dialog is None:
             raise SipError(481)
         self.dialog.accept(request)
-        if self._offered is not None:
+        if self._offered is not None or (self.is_server and self.state is SessionState.PENDING):
             raise SipError(500, headers=(("retry-after", str(self.agent.choose(0, 10))),))
         if self.busy:
             raise SipError(491)
@@ -585,7 +592,8 @@ class InviteSession:
         exchange = ClientExchange(self, method)
         self._asked = exchange
         request = self.dialog.request(method)
-        request.headers += [("contact", self.agent.contact(self.flow)), ("allow", self.agent.allow), *headers]
+        contact = self.agent.contact(self.flow, secure=self.secure)
+        request.headers += [("contact", contact), ("allow", self.agent.allow), *headers]
         self.agent.sign(request)
         if body:
             request.headers.append(("content-type", "application/sdp"))

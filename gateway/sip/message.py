@@ -17,6 +17,18 @@ from gateway.sip.uri import NameAddr, Params, bracketed, parse_hostport, parse_p
 
 MAX_MESSAGE = 65535
 MAX_HEADERS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLimits:
+    """How large a message may be: bytes in all, header lines, bytes of its body."""
+
+    message: int = MAX_MESSAGE
+    headers: int = MAX_HEADERS
+    body: int = MAX_MESSAGE
+
+
+ANY_SIZE = MessageLimits()
 MAGIC_COOKIE = "z9hG4bK"
 METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "INFO", "OPTIONS", "REGISTER", "UPDATE")
 """What the gateway implements, in the order of its Allow header."""
@@ -228,7 +240,7 @@ class Request(Message):
         value = self.get("max-forwards")
         if value is None:
             return 70
-        if not _DIGITS.match(value.strip()) or int(value) > 255:
+        if not _DIGITS.match(value := value.strip()) or int(value) > 255:
             raise ParseError("Bad Max-Forwards")
         return int(value)
 
@@ -283,6 +295,19 @@ class Response(Message):
         _ = self.via, self.cseq, self.call_id, self.from_, self.to
 
 
+_SHORT = {name: letter for letter, name in _COMPACT.items()}
+
+
+def compact(message: Message, *, length: bool = True) -> bytes:
+    """A message in its shortest spelling: compact header names (RFC 3261 §7.3.3); no Content-Length if so wished."""
+    lines = [message.start_line()]
+    lines += [
+        f"{_SHORT.get(key) or _spelled(key)}:{value}" for key, value in message.headers if key != "content-length"
+    ]
+    lines.append(f"l:{len(message.body)}\r\n\r\n" if length else "\r\n")
+    return "\r\n".join(lines).encode("latin-1", "replace") + message.body
+
+
 def tagged(to: str, tag: str) -> str:
     """A To value with ``tag`` added where it has none."""
     try:
@@ -296,21 +321,23 @@ def tagged(to: str, tag: str) -> str:
     return f"<{address.uri_text}>{print_params(address.params)};tag={tag}"
 
 
-def parse(data: bytes) -> Request | Response:
+def parse(data: bytes, limits: MessageLimits = ANY_SIZE) -> Request | Response:
     """One message out of one datagram (or one frame of a stream); raises ParseError.
 
     Only the frame is looked at: start line, header lines, body by Content-Length (RFC 3261 §18.3).
     """
-    if len(data) > MAX_MESSAGE:
+    if len(data) > limits.message:
         raise ParseError("Message Too Large", 513)
     head, body = _split(data)
     # a CR alone ends a line for some, so it must never be passed on within a value
     lines = head.decode("latin-1").replace("\r\n", "\n").replace("\r", " ").lstrip("\n").split("\n")
-    if len(lines) > MAX_HEADERS:
+    if len(lines) > limits.headers:
         raise ParseError("Too many headers")
     message = _start(lines[0].rstrip())
     _read_headers(message, lines)
     message.body = _body(message, body)
+    if len(message.body) > limits.body:
+        message.defect = message.defect or ParseError("Request Entity Too Large", 413)
     return message
 
 

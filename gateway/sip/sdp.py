@@ -303,7 +303,7 @@ class _Section:
         elif kind == "b":
             name, _, number = value.partition(":")
             if _TOKEN.match(name.strip()) and _NUMBER.match(number.strip()):
-                self.bandwidth.append((name.strip(), int(number)))
+                self.bandwidth.append((name.strip(), int(number.strip())))
         elif kind == "a":
             name, colon, rest = value.partition(":")
             if _TOKEN.match(name := name.strip()):

@@ -42,6 +42,7 @@ INVITE_CLIENT: Table = {
     (S.PROCEEDING, "2xx"): (S.ACCEPTED, ("start_m", "deliver")),
     (S.PROCEEDING, "3xx-6xx"): (S.COMPLETED, ("send_ack", "start_d", "deliver")),
     (S.COMPLETED, "3xx-6xx"): (S.COMPLETED, ("send_ack",)),
+    (S.COMPLETED, "transport error"): (S.TERMINATED, ("fail_transport",)),
     (S.COMPLETED, "timer D"): (S.TERMINATED, ()),
     (S.ACCEPTED, "2xx"): (S.ACCEPTED, ("deliver",)),
     (S.ACCEPTED, "timer M"): (S.TERMINATED, ()),
@@ -337,7 +338,9 @@ class TransactionLayer:
         key = server_key(request)
         existing = self._server.get(key)
         if request.method == "ACK":
-            if existing is None or not existing.fire("ack", now, request):
+            if existing is not None:
+                existing.fire("ack", now, request)
+            else:
                 self.user.on_ack(request, flow, now)
             return
         if existing is not None:
@@ -351,11 +354,17 @@ class TransactionLayer:
         self._server[key] = created
         self.user.on_request(created, request, now)
 
-    def receive_response(self, response: Response, now: float) -> None:
-        """A response that passed ``Response.check``; one that matches nothing is dropped (RFC 3261 §17.1.3)."""
+    def receive_response(self, response: Response, now: float) -> bool:
+        """A response that passed ``Response.check``; one that matches nothing is dropped (RFC 3261 §17.1.3). Whether it
+        matched."""
         transaction = self._client.get((response.via.branch, response.cseq[1]))
         if transaction is not None:
             transaction.receive(response, now)
+        return transaction is not None
+
+    def knows(self, request: Request) -> bool:
+        """Whether a request belongs to a server transaction that there is; a CANCEL: to the one that it means."""
+        return server_key(request, "INVITE" if request.method == "CANCEL" else None) in self._server
 
     def invite_to_cancel(self, cancel: Request) -> ServerTransaction | None:
         """The INVITE transaction that a CANCEL means (RFC 3261 §9.2)."""

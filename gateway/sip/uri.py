@@ -19,6 +19,8 @@ Params = tuple[tuple[str, str | None], ...]
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*)\Z")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
+_THREE_COLONS = re.compile(r":::(?=[0-9]{1,3}(?:\.[0-9]{1,3}){3}\Z)")
+"""What RFC 3261's grammar makes of ``::`` before an IPv4 address, to be borne (RFC 5118 §4.10)."""
 _NUMBER = re.compile(r"[0-9]{1,5}\Z")
 
 
@@ -55,6 +57,7 @@ def parse_hostport(text: str) -> tuple[str, int | None]:
     text = text.strip()
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
+        host = _THREE_COLONS.sub("::", host)
         if not bracket or ip_version(host) != 6:
             raise ParseError("Bad IPv6 reference")
         if rest and not rest.startswith(":"):
@@ -144,6 +147,17 @@ class Uri:
         """The user part unescaped, without password or user parameters (RFC 3261 §19.1.4: compared like that)."""
         return unquote((self.user or "").partition(":")[0], encoding="latin-1").partition(";")[0]
 
+    @property
+    def secure(self) -> bool:
+        """A SIPS URI: every hop is to be TLS (RFC 3261 §26.2.2, RFC 5630)."""
+        return self.scheme == "sips"
+
+    @property
+    def transport(self) -> str:
+        """``udp``, ``tcp``, ``tls`` or what else stands there; "" where the URI leaves it open. A SIPS URI means TLS,
+        whatever its transport parameter says (RFC 5630 §3.1.3)."""
+        return "tls" if self.secure else (self.param("transport") or "").lower()
+
     def with_params(self, *params: tuple[str, str | None]) -> Uri:
         return replace(self, params=params)
 
@@ -178,6 +192,11 @@ def _parse_uri(text: str) -> Uri:
     hostport, _, params = tail.partition(";")
     host, port = parse_hostport(hostport)
     return Uri(scheme, user if at else None, host, port, parse_params(params), headers)
+
+
+def default_port(transport: str) -> int:
+    """Where a URI or Via without a port means (RFC 3261 §18.2.1, §19.1.2)."""
+    return 5061 if transport == "tls" else 5060
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +252,8 @@ def _parse_name_addr(text: str) -> NameAddr:
         return NameAddr(display, uri, parse_params(rest))
     # addr-spec without brackets: parameters are the header's (RFC 3261 §20)
     uri, _, params = text.partition(";")
-    if not uri.strip() or '"' in uri:
-        raise ParseError("Bad address")
+    if not uri.strip() or any(char in uri for char in '"?,'):
+        raise ParseError("Bad address")  # what has these in it must stand in brackets (§20)
     return NameAddr("", uri.strip(), parse_params(params))
 
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from gateway.sip.dialog import Dialog, DialogId
-from gateway.sip.errors import ParseError, SipError
-from gateway.sip.flow import Flow, reply_flow, stamp_via
+from gateway.sip.errors import Dropped, ParseError, SipError
+from gateway.sip.flow import Flow
 from gateway.sip.invite import Headers, InviteSession, SessionUser
-from gateway.sip.message import MAGIC_COOKIE, METHODS, Request, Response, parse
+from gateway.sip.message import ANY_SIZE, MAGIC_COOKIE, METHODS, MessageLimits, Request, Response, parse
+from gateway.sip.screening import RequestGuard, stateless_answer
 from gateway.sip.timers import TimerQueue
 from gateway.sip.transaction import ClientTransaction, ServerTransaction, TransactionLayer
-from gateway.sip.uri import Uri, bracketed, ip_version
+from gateway.sip.uri import Uri, bracketed, default_port, ip_version
 
 
 class Endpoint(NamedTuple):
@@ -44,7 +45,8 @@ class UserAgentHandler(Protocol):
 
 
 class UserAgent:
-    """One user agent on several endpoints. ``token`` gives unguessable hexadecimal text, ``choose(a, b)`` a number."""
+    """One user agent on several endpoints. ``token`` gives unguessable hexadecimal text, ``choose(a, b)`` a number.
+    ``connected`` tells whether a connection to the far side of a flow is up; without ``guard`` everybody is trusted."""
 
     def __init__(
         self,
@@ -55,6 +57,9 @@ class UserAgent:
         choose: Callable[[int, int], int],
         software: str = "",
         advertise: Mapping[str, str] | None = None,
+        connected: Callable[[Flow], bool] = lambda flow: False,
+        guard: RequestGuard | None = None,
+        limits: MessageLimits = ANY_SIZE,
         t1: float = 0.5,
         t2: float = 4.0,
         t4: float = 5.0,
@@ -65,6 +70,10 @@ class UserAgent:
         self.choose = choose
         self.software = software
         self.advertise = dict(advertise or {})
+        self.connected = connected
+        self.guard = guard
+        self.limits = limits
+        self._stateless_key = (token() * 4).encode()[:32]
         self.t1, self.t2 = t1, t2
         self.allow = ", ".join(METHODS)
         self.timers = TimerQueue()
@@ -78,18 +87,21 @@ class UserAgent:
     # -- the shell's side --------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, flow: Flow, now: float) -> bool:
-        """Take one message; False when it was no SIP message at all (a stream is then out of step)."""
+        """Take one message; False when it was no SIP message at all (a stream is then out of step), or came over a
+        stream from somebody who is not listened to."""
+        if self.guard is not None and not self.guard.admits(flow, now):
+            return not flow.reliable
         try:
-            message = parse(data)
+            message = parse(data, self.limits)
         except SipError as error:
             self.handler.on_malformed(flow, error)
             return False
         try:
             if isinstance(message, Request):
-                self._receive_request(message, flow, now)
+                self._receive_request(message, flow, len(data), now)
             else:
                 message.check()
-                self.layer.receive_response(message, now)
+                self._receive_response(message, flow, now)
         except SipError as error:
             self.handler.on_malformed(flow, error)
         except Exception as error:  # a defect here must not take the gateway down
@@ -122,21 +134,48 @@ class UserAgent:
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
-    def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
+    def _receive_request(self, request: Request, flow: Flow, size: int, now: float) -> None:
         try:
             request.check()
         except SipError as error:
             self.handler.on_malformed(flow, error)
-            if request.method != "ACK":
+            if request.method != "ACK" and (self.guard is None or self.guard.known(flow, now)):
                 self._refuse_statelessly(request, flow, error)
             return
-        self.layer.receive_request(request, flow, now)
+        if self.guard is None or self._screened(self.guard, request, flow, size, now):
+            self.layer.receive_request(request, flow, now)
 
-    def _refuse_statelessly(self, request: Request, flow: Flow, error: SipError) -> None:
-        """Answer a request too broken for a transaction; raises ParseError if its Via is (then nobody can be told)."""
-        stamp_via(request, flow)
-        response = request.response(error.status, error.reason, to_tag=self.token(), headers=error.headers)
-        self.transmit(reply_flow(request, flow), bytes(response))
+    def _screened(self, guard: RequestGuard, request: Request, flow: Flow, size: int, now: float) -> bool:
+        """Whether a request may come in. What belongs to a dialog or transaction that there is always may."""
+        if request.to.tag is not None:
+            if guard.known(flow, now):
+                return True
+            if self.session_of(request) is not None:
+                guard.proved(flow, now)
+                return True
+        elif request.method in ("ACK", "CANCEL") and guard.known(flow, now):
+            return True
+        if self.layer.knows(request):
+            return True
+        if request.method == "ACK":
+            return False  # of an answer that was forgotten
+        refusal = guard.screen(request, flow, now)
+        if refusal is None:
+            return True
+        if not isinstance(refusal, Dropped):
+            largest = None if flow.reliable or guard.known(flow, now) else size
+            if not self._refuse_statelessly(request, flow, refusal, largest):
+                guard.too_large(flow)
+        return False
+
+    def _refuse_statelessly(self, request: Request, flow: Flow, error: SipError, largest: int | None = None) -> bool:
+        """Answer a request without a transaction, with at most ``largest`` bytes; False when that is too little.
+
+        Raises ParseError if its Via can't be used (then nobody can be told)."""
+        answer = stateless_answer(request, flow, error, self._stateless_key, largest)
+        if answer is not None:
+            self.transmit(*answer)
+        return answer is not None
 
     def on_request(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """From the transaction layer: a new request."""
@@ -152,7 +191,7 @@ class UserAgent:
         if request.method == "CANCEL":
             self._receive_cancel(transaction, request, now)
             return
-        self._check_extensions(request)
+        self._check_extensions(request, transaction.flow)
         if request.to.tag is not None:
             self._within_dialog(transaction, request, now)
         elif request.method == "INVITE":
@@ -166,11 +205,14 @@ class UserAgent:
         else:
             raise SipError(405 if request.method in _KNOWN else 501, headers=(("allow", self.allow),))
 
-    def _check_extensions(self, request: Request) -> None:
-        """RFC 3261 §8.2.2: scheme, Require, and the body of what carries SDP."""
-        Uri.parse(request.uri)
+    def _check_extensions(self, request: Request, flow: Flow) -> None:
+        """RFC 3261 §8.2.2: scheme, Require, what is to be in the answer, and the body of what carries SDP."""
+        if Uri.parse(request.uri).secure and not flow.secure:
+            raise SipError(403, "SIPS takes TLS")
         if wanted := [value for name in ("require", "proxy-require") for value in request.values(name)]:
             raise SipError(420, headers=(("unsupported", ", ".join(wanted)),))
+        if request.method in ("INVITE", "UPDATE") and not _accepts_sdp(request):
+            raise SipError(406)
         if request.body and request.method in ("INVITE", "UPDATE"):
             if request.get("content-encoding") not in (None, "identity"):
                 raise SipError(415, headers=(("accept-encoding", "identity"),))
@@ -233,6 +275,11 @@ class UserAgent:
 
     # -- responses ---------------------------------------------------------------------------------------------------
 
+    def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
+        matched = self.layer.receive_response(response, now)
+        if matched and self.guard is not None and not self.guard.known(flow, now):
+            self.guard.proved(flow, now)  # it knew the branch
+
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         """From the transaction layer."""
         session = self._owner(transaction)
@@ -261,8 +308,10 @@ class UserAgent:
             message.headers.append(("server" if isinstance(message, Response) else "user-agent", self.software))
         return message  # type: ignore[return-value]
 
-    def contact(self, flow: Flow) -> str:
-        """Our Contact for what goes over ``flow``."""
+    def contact(self, flow: Flow, *, secure: bool = False) -> str:
+        """Our Contact for what goes over ``flow``; ``secure``: a SIPS URI, as the far end used one (§12.1.1)."""
+        if secure:
+            return f"<sips:{self.sent_by(flow)}>"
         transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
         return f"<sip:{self.sent_by(flow)}{transport}>"
 
@@ -310,21 +359,27 @@ class UserAgent:
     def route(self, dialog: Dialog) -> Flow:
         """Where a request in ``dialog`` goes (RFC 3263 without DNS): its next hop if that is an IP literal and we
         listen on that transport and family, else where the dialog came about. Without a transport parameter the
-        dialog's transport is kept, as deployed peers expect, where RFC 3263 §4.1 would say UDP."""
+        dialog's transport is kept, as deployed peers expect, where RFC 3263 §4.1 would say UDP.
+
+        Over TLS the connection that the dialog came about on is used while it is up, where it leads to the same host,
+        or to the far end itself: phones can't prove themselves as servers (RFC 5923 §3, RFC 5626)."""
         try:
             uri = dialog.next_hop()
         except ParseError:
             return dialog.flow
-        return self.flow_to(uri, dialog.flow) or dialog.flow
+        flow = dialog.flow
+        if flow.secure and (uri.host == flow.remote_host or not dialog.route_set) and self.connected(flow):
+            return flow
+        return self.flow_to(uri, flow) or flow
 
     def flow_to(self, uri: Uri, near: Flow | None = None) -> Flow | None:
         """A flow to the host of ``uri``, from the local side of ``near`` if it fits, else from the first endpoint that
         does; None for host names and where no endpoint fits."""
         version = ip_version(uri.host)
-        transport = (uri.param("transport") or (near.transport if near else "udp")).lower()
+        transport = uri.transport or (near.transport if near else "udp")
         if version == 0:
             return None
-        port = uri.port or 5060
+        port = uri.port or default_port(transport)
         if near is not None and near.transport == transport and ip_version(near.local_host) == version:
             return near.to(uri.host, port)
         for endpoint in self.endpoints:
@@ -353,6 +408,12 @@ class UserAgent:
     @property
     def dialog_count(self) -> int:
         return len(self._dialogs)
+
+
+def _accepts_sdp(request: Request) -> bool:
+    """Whether our answer's SDP would be acceptable (§20.1: an empty or missing Accept says nothing against it)."""
+    kinds = {value.partition(";")[0].strip() for value in request.tokens("accept")} - {""}
+    return not kinds or not kinds.isdisjoint(("application/sdp", "application/*", "*/*"))
 
 
 _KNOWN = frozenset({"MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE"})

@@ -20,7 +20,7 @@ from gateway.b2bua.identity import Caller
 from gateway.b2bua.keys import ControlKeys
 from gateway.b2bua.routing import Peer, Router, Trunk
 from gateway.b2bua.termination import Termination
-from gateway.sip.digest import ha1
+from gateway.sip.digest import DigestServer, ha1
 from gateway.sip.errors import SipError
 from gateway.sip.flow import Flow
 from gateway.sip.user_agent import UserAgent
@@ -58,6 +58,7 @@ class Counting:
         self.terminations: list[Termination] = []
         self.exceptions: list[Exception] = []
         self.malformed_count = 0
+        self.limits: list[str] = []
 
     def call_started(self) -> None: ...
 
@@ -74,6 +75,9 @@ class Counting:
 
     def exception(self, error: Exception) -> None:
         self.exceptions.append(error)
+
+    def limited(self, reason: str) -> None:
+        self.limits.append(reason)
 
 
 @dataclass
@@ -129,7 +133,7 @@ class Lab:
             gate=self.gate,  # type: ignore[arg-type]
             media=self.media,
             router=Router(trunks, [Peer("pbx", network, "acme", trust_state_header=trusted)] if peers else []),
-            authenticator=Authenticator(REALM, secrets.token_bytes(32)),
+            authenticator=Authenticator(DigestServer(REALM, secrets.token_bytes(32))),
             metrics=self.metrics,
             now=lambda: datetime.now(UTC),
         )

@@ -224,7 +224,7 @@ async def test_a_trunk_that_demands_credentials_gets_them(lab: Lab) -> None:
     behind.add_agent("tenant", password="trunk-secret")
     await behind.serve(carrier, peers=False)
     port = behind.sip.endpoints[0].port
-    await lab.serve(trunks=(Trunk("carrier", lab.host, port, "udp", "tenant", "trunk-secret"),))
+    await lab.serve(trunks=(Trunk("carrier", lab.host, port, "udp", "tenant", "trunk-secret", caller_id="tenant"),))
     call = await agent.call(lab.uri())
     far = await taken(carrier)
     call.hang_up()
@@ -586,7 +586,7 @@ async def test_an_ack_without_the_answer_ends_both_legs(lab: Lab) -> None:
 
 async def test_an_answer_that_cannot_be_acked_fails_the_call(lab: Lab) -> None:
     agent, carrier = await two(lab)
-    carrier.agent.contact = lambda flow: "<sip:carrier@127.0.0.1:99999>"
+    carrier.agent.contact = lambda flow, **_: "<sip:carrier@127.0.0.1:99999>"
     with pytest.raises(CallFailed) as failure:
         await agent.call(lab.uri())
     assert failure.value.status == 502

@@ -16,6 +16,7 @@ from gateway.b2bua.call import CallLimits
 from gateway.b2bua.calls import CallSettings, CallTable
 from gateway.b2bua.routing import Peer, Router, Trunk
 from gateway.b2bua.termination import Kind
+from gateway.sip.digest import DigestServer
 from gateway.sip.errors import ParseError
 from gateway.sip.flow import Flow
 from gateway.sip.message import Request, Response, parse
@@ -50,7 +51,7 @@ class World:
                 (Trunk("carrier", *CARRIER, username="u", password="p"),),
                 [Peer("pbx", (ipaddress.ip_network("192.0.2.0/24"),), "acme", user="alice")],
             ),
-            authenticator=Authenticator("gw", b"x" * 16),
+            authenticator=Authenticator(DigestServer("gw", b"x" * 16)),
             metrics=self.metrics,
         )
         self.table._clock = lambda: self.now  # type: ignore[method-assign]

@@ -92,7 +92,7 @@ def test_the_number_of_contacts_is_bounded() -> None:
 
 @pytest.mark.parametrize(
     "contact",
-    ["<>", "sip:", "<tel:123>", "<sip:bob@host", '"x <sip:a@b>', "<sip:a@b:99999>", "<sip:a@b?Route=x>"],
+    ["<>", "sip:", "<tel:123>", "<sip:bob@host", '"x <sip:a@b>', "<sip:a@b:99999>", "sip:a@b?Route=x"],
 )
 def test_a_bad_contact_is_refused_and_changes_nothing(contact: str) -> None:
     registrar = Registrar()
@@ -100,6 +100,16 @@ def test_a_bad_contact_is_refused_and_changes_nothing(contact: str) -> None:
     with pytest.raises(SipError):
         registrar.register("bob", register(contact, cseq=2), FLOW, 0.0)
     assert uris(registrar) == ["sip:bob@192.0.2.9"]
+
+
+def test_a_contact_with_escaped_headers_is_kept_and_called_without_them() -> None:
+    """RFC 4475 3.3.14; a Request-URI has no headers (RFC 3261 19.1.1)."""
+    registrar = Registrar()
+    contact = "<sip:bob@192.0.2.9?Route=%3Csip:sip.example%3E>"
+    (answer,) = registrar.register("bob", register(contact), FLOW, 0.0)
+    assert answer[1].startswith(f"{contact};expires=")
+    (target,) = registrar.contacts("bob", 1.0)
+    assert target.uri == "sip:bob@192.0.2.9"
 
 
 def test_a_query_lists_the_contacts() -> None:

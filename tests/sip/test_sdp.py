@@ -247,3 +247,9 @@ def test_nothing_else_is_raised_and_what_is_read_is_a_fixed_point(data: bytes) -
         media.codecs()
         sdp.rtcp(media)
         sdp.direction(media)
+
+
+def test_a_control_character_before_a_number_is_no_number() -> None:
+    """Found by fuzzing: ``strip`` takes more for space than ``int`` does."""
+    sdp = SessionDescription.parse(b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nb=AS:\x1c5\r\nt=0 0\r\n")
+    assert sdp.bandwidth == (("AS", 5),)

@@ -53,6 +53,7 @@ def test_options_is_answered_with_what_we_can() -> None:
         (request("INVITE", extra=("Require: 100rel",)), 420),
         (request("INVITE").replace(b"Max-Forwards: 70", b"Max-Forwards: 0"), 483),
         (request("INVITE", uri="mailto:bob@192.0.2.1"), 416),
+        (request("INVITE", uri="sips:bob@192.0.2.1"), 403),
         (request("INVITE", extra=("Content-Type: text/plain",), body=b"x"), 415),
         (request("INVITE", extra=("Content-Encoding: gzip", "Content-Type: application/sdp"), body=b"x"), 415),
         (request("REGISTER"), 404),
@@ -275,6 +276,21 @@ def test_a_challenge_is_answered_once() -> None:
     again = wire.last("INVITE").message
     assert again.cseq == (2, "INVITE")
     assert 'username="us"' in (again.get("proxy-authorization") or "")
+    assert wire.receive(answer(wire.last("INVITE").data, 407, extra=challenge)) == ["ACK"]
+    assert wire.told.events[-1] == "reject 407"
+
+
+def test_a_stale_nonce_is_answered_again_but_not_for_ever() -> None:
+    """RFC 7616 3.3: stale says that the password was right."""
+    wire = Wire()
+    session = wire.invite()
+    session.credentials = ("us", "secret")
+    for count in range(3):
+        tail = ", stale=true" if count else ""
+        challenge = (f'Proxy-Authenticate: Digest realm="x", nonce="n{count}", algorithm=SHA-256, qop="auth"{tail}',)
+        assert wire.receive(answer(wire.last("INVITE").data, 407, extra=challenge)) == ["ACK", "INVITE"]
+        assert f'nonce="n{count}"' in (wire.last("INVITE").message.get("proxy-authorization") or "")
+    challenge = ('Proxy-Authenticate: Digest realm="x", nonce="n9", algorithm=SHA-256, qop="auth", stale=true',)
     assert wire.receive(answer(wire.last("INVITE").data, 407, extra=challenge)) == ["ACK"]
     assert wire.told.events[-1] == "reject 407"
 

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.support.sip_corpus import SDP, sip
+from tests.support.sip_corpus import SDP, SDP_V6, sip
+
+SDP_BOTH = (
+    b"v=0\r\no=bob 280744730 28977631 IN IP4 host.example\r\ns=-\r\nt=0 0\r\nm=audio 22334 RTP/AVP 0\r\n"
+    b"c=IN IP4 192.0.2.1\r\nm=video 6024 RTP/AVP 107\r\nc=IN IP6 2001:db8::1\r\na=rtpmap:107 H263-1998/90000\r\n"
+)
 
 OK = "ok"
 """Parses and passes ``check``."""
@@ -40,8 +45,16 @@ def _request(method: str = "OPTIONS", uri: str = "sip:user@gw.example", **change
         "Via": "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKtort", "Max-Forwards": "70", "To": "sip:user@gw.example",
         "From": "sip:caller@phone.example;tag=t1", "Call-ID": "torture-1", "CSeq": f"8 {method}",
     }  # fmt: skip
+    if method == "INVITE":
+        headers["Contact"] = "<sip:caller@192.0.2.1>"
     headers.update({name.replace("_", "-"): value for name, value in changes.items()})
     return sip(f"{method} {uri} SIP/2.0", *(f"{name}: {value}" for name, value in headers.items() if value is not None))
+
+
+def _with_body(method: str, body: bytes, kind: str = "application/sdp", **changes: str | None) -> bytes:
+    """As ``_request``, with a body."""
+    head = _request(method, Content_Type=kind, **changes).replace(b"Content-Length: 0\r\n", b"")
+    return head[:-2] + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 def _raw(*lines: str, body: bytes = b"") -> bytes:
@@ -306,6 +319,12 @@ VALID: tuple[Case, ...] = (
         _request("INVITE", "sip:user@gw.example?Route=%3Csip:evil.example%3E"),
         values={"header:route": None},
     ),
+    Case(
+        "regbadct",
+        "3.1.2.13",
+        _request("REGISTER", "sip:gw.example", Contact="sip:user@gw.example?Route=%3Csip:sip.example%3E"),
+        values={"header:contact": "sip:user@gw.example?Route=%3Csip:sip.example%3E"},
+    ),
     Case("baddate", "3.1.2.12", _request("INVITE", Date="Fri, 01 Jan 2010 16:00:00 EST"), values={"method": "INVITE"}),
     Case(
         "badaspec",
@@ -338,7 +357,7 @@ VALID: tuple[Case, ...] = (
     Case(
         "invut",
         "3.3.6",
-        _request("INVITE", Content_Type="application/unknownformat"),
+        _with_body("INVITE", b"<audio>\n  <pcmu port='443'/>\n</audio>\n", "application/unknownformat"),
         values={"content_type": "application/unknownformat"},
     ),
     Case(
@@ -384,7 +403,12 @@ VALID: tuple[Case, ...] = (
             "contact.uri.headers": "Route=%3Csip:sip.example%3E",
         },
     ),
-    Case("sdp01", "3.3.15", _request("INVITE", Accept="text/nobodyKnowsThis"), values={"method": "INVITE"}),
+    Case(
+        "sdp01",
+        "3.3.15",
+        _with_body("INVITE", SDP, Accept="text/nobodyKnowsThis"),
+        values={"method": "INVITE", "header:accept": "text/nobodyKnowsThis", "body": SDP},
+    ),
     Case(
         "inv2543",
         "3.4.1",
@@ -429,13 +453,27 @@ VALID: tuple[Case, ...] = (
         },
     ),
     Case(
-        "via-received-param",
+        "via-received-param-with-delim",
         "5118 4.5",
-        _request(
-            Via="SIP/2.0/UDP [2001:db8::9:1];received=[2001:db8::9:255];branch=z9hG4bKa\r\n"
-            "Via: SIP/2.0/UDP [2001:db8::9:1];received=2001:db8::9:255;branch=z9hG4bKb"
+        _request("BYE", Via="SIP/2.0/UDP [2001:db8::9:1];received=[2001:db8::9:255];branch=z9hG4bKa"),
+        values={"via.host": "2001:db8::9:1", "via.branch": "z9hG4bKa"},
+    ),
+    Case(
+        "via-received-param-no-delim",
+        "5118 4.5",
+        _request("OPTIONS", Via="SIP/2.0/UDP [2001:db8::9:1];received=2001:db8::9:255;branch=z9hG4bKb"),
+        values={"via.host": "2001:db8::9:1", "via.branch": "z9hG4bKb"},
+    ),
+    Case(
+        "ipv6-in-sdp",
+        "5118 4.6",
+        _with_body(
+            "INVITE",
+            SDP_V6,
+            Via="SIP/2.0/UDP [2001:db8::20];branch=z9hG4bKas3-111",
+            Contact="<sip:caller@[2001:db8::20]>",
         ),
-        values={"via.branch": "z9hG4bKa"},
+        values={"body": SDP_V6, "contact.uri.host": "2001:db8::20"},
     ),
     Case(
         "mult-ip-in-header",
@@ -447,10 +485,34 @@ VALID: tuple[Case, ...] = (
         },
     ),
     Case(
-        "ipv4-mapped",
+        "mult-ip-in-sdp",
+        "5118 4.8",
+        _with_body("INVITE", SDP_BOTH),
+        values={"body": SDP_BOTH},
+    ),
+    Case(
+        "ipv4-mapped-ipv6",
+        "5118 4.9",
+        _with_body(
+            "INVITE",
+            SDP_V6.replace(b"2001:db8::10", b"::ffff:192.0.2.2"),
+            Via="SIP/2.0/UDP [::ffff:192.0.2.10]:19823;branch=z9hG4bKbh19\r\n"
+            "Via: SIP/2.0/UDP [::ffff:192.0.2.2];branch=z9hG4bKas3-111",
+            Contact='"T. desk phone" <sip:ted@[::ffff:192.0.2.2]>',
+        ),
+        values={"via.host": "::ffff:192.0.2.10", "contact.uri.host": "::ffff:192.0.2.2"},
+    ),
+    Case(
+        "ipv6-bug-abnf-3-colons",
         "5118 4.10",
-        _request(Via="SIP/2.0/UDP [::ffff:192.0.2.10]:19823;branch=z9hG4bKbh19"),
-        values={"via.host": "::ffff:192.0.2.10"},
+        _request(uri="sip:user@[2001:db8:::192.0.2.1]", To="sip:user@[2001:db8:::192.0.2.1]"),
+        values={"to.uri.host": "2001:db8::192.0.2.1"},
+    ),
+    Case(
+        "ipv6-correct-abnf-2-colons",
+        "5118 4.10",
+        _request(uri="sip:user@[2001:db8::192.0.2.1]", To="sip:user@[2001:db8::192.0.2.1]"),
+        values={"to.uri.host": "2001:db8::192.0.2.1"},
     ),
 )
 
@@ -484,6 +546,13 @@ INVALID: tuple[Case, ...] = (
     Case("ltgtruri", "3.1.2.7", _request("INVITE", "<sip:user@gw.example>"), URI, 400),
     Case("lwsruri", "3.1.2.8", _request("INVITE", "sip:user@gw.example; lr"), URI, 400),
     Case("baddn", "3.1.2.15", _request(From="Bell, Alexander <sip:a.g.bell@gw.example>;tag=43"), CHECK, 400),
+    Case(
+        "three-colons-elsewhere",
+        "",
+        _request(uri="sip:user@[2001:db8:::10]"),
+        URI,
+        400,
+    ),
     Case("badvers", "3.1.2.16", _request().replace(b"gw.example SIP/2.0", b"gw.example SIP/7.0", 1), CHECK, 505),
     Case("mismatch01", "3.1.2.17", _request(CSeq="8 INVITE"), CHECK, 400),
     Case("mismatch02", "3.1.2.18", _request("NEWMETHOD", CSeq="8 INVITE"), CHECK, 400),
