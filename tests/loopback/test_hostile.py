@@ -59,6 +59,7 @@ async def start(directory: Path, **sections: dict[str, Any]) -> Front:
     carrier = await Phone.open(tone_hz=1000.0, username="carrier")
     agent = await Phone.open(tone_hz=440.0, username="alice")
     trunk = Trunk(name="carrier", host=FAR, port=carrier.port, **sections.pop("trunk", {}))
+    sections["limits"] = {"trusted": [], **sections.get("limits", {})}
     gateway = await start_gateway(settings_for(directory, [trunk], trusted=False, **sections))
     return Front(Rig(directory, carrier, agent, gateway))
 
