@@ -64,7 +64,8 @@ def kind_of_status(status: int) -> Kind:
 def status_for_caller(status: int) -> int:
     """A failure of one leg as the other leg is told of it (RFC 3261 §16.7 step 6 for what is not passed on as it is).
 
-    A challenge or redirection is between us and who sent it; 503 would make the caller give up on all of us.
+    A challenge or redirection is between us and who sent it. A 503 is passed on: it was the last trunk's, and the next
+    call would fare no better.
     """
     if 300 <= status < 400:
         return 480
