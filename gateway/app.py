@@ -159,6 +159,7 @@ class Gateway:
         self.calls.flush = self.transport.flush
         self.calls.proved = self.guard.authenticated
         await self.transport.start(agent)
+        asyncio.get_running_loop().add_reader(self.media.keys_fd, self.media.deliver_keys)
         self._watching = asyncio.create_task(self.calls.watch())
 
     def reload(self) -> None:
@@ -183,6 +184,8 @@ class Gateway:
             await self.web.close()
         await self.calls.drain(self.settings.sip.drain_seconds if seconds is None else seconds)
         await self.transport.close()
+        if self.media.keys_fd >= 0:
+            asyncio.get_running_loop().remove_reader(self.media.keys_fd)
         await asyncio.to_thread(self.media.close, 10.0)
         await self.calls.settle()
         await self.store.close()

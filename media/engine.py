@@ -10,12 +10,14 @@ All methods are thread-safe against the relay and the writer, never block on a d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from media.keys import PressedKey
 
 if TYPE_CHECKING:
     from media.quality import SessionQuality
@@ -205,6 +207,11 @@ class MediaSession(Protocol):
     def mark(self, event: str, **details: object) -> None:
         """Note an event (hold, resume, re-INVITE …) with its sample position for the manifest's ``events``."""
 
+    def listen(self, on_key: Callable[[Side, PressedKey], None]) -> None:
+        """Tell ``on_key`` of every key that is pressed from now on (telephone-event, RFC 4733), and by whom.
+
+        It is called within ``MediaEngine.deliver_keys``. Without a listener no key is kept anywhere."""
+
     def stats(self) -> SessionStats:
         """The counters now."""
 
@@ -230,6 +237,13 @@ class MediaEngine(Protocol):
 
         Raises NoPortsLeft or MediaError; nothing is left open then.
         """
+
+    @property
+    def keys_fd(self) -> int:
+        """A descriptor that is readable when ``deliver_keys`` has something to do; -1 once the engine is closed."""
+
+    def deliver_keys(self) -> None:
+        """Tell the sessions' listeners which keys were pressed. Returns at once when there are none."""
 
     def close(self, timeout: float) -> None:
         """Close every session and wait up to ``timeout`` seconds for the recordings to be finished."""

@@ -30,6 +30,7 @@ from media.engine import (
     SessionStats,
     Side,
 )
+from media.keys import KeyEvents, PressedKey, TelephoneEvent
 from media.ports import PortPair, PortPool
 from media.quality import SessionQuality, session_quality
 from media.relay import Relay
@@ -42,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 EVENT_FORMATS = frozenset({"TELEPHONE-EVENT", "TONE", "CN"})
 """Formats that carry no audio (RFC 4733, RFC 3389): relayed, never captured."""
+KEY_FORMAT = "TELEPHONE-EVENT"
 
 _SIDES_OF = {
     CaptureMode.NONE: (),
@@ -135,6 +137,8 @@ class NativeMediaSession:
         self._recorder = recorder
         self._on_close = on_close
         self._codecs: dict[Side, dict[int, Codec]] = {}
+        self._on_key: Callable[[Side, PressedKey], None] | None = None
+        self._events = {side: KeyEvents() for side in Side}
         self._recording: Recording | None = None
         self._started = False
         self._paused: dict[str, object] | None = None
@@ -197,7 +201,36 @@ class NativeMediaSession:
         audio = {pt: codec.clock_rate for pt, codec in codecs.items() if codec.name not in EVENT_FORMATS}
         self._relay.set_capture_types(side, audio)
         self._relay.set_clock_rates(side, audio)
+        self._expect_events(side)
         self._tell_codecs(side, time.monotonic_ns())
+
+    def listen(self, on_key: Callable[[Side, PressedKey], None]) -> None:
+        self._on_key = on_key
+        for side in self._codecs:
+            self._expect_events(side)
+
+    def _expect_events(self, side: Side) -> None:
+        if self._on_key is not None and self._finished is None:
+            codecs = self._codecs[side]
+            self._relay.set_event_types(side, [pt for pt, codec in codecs.items() if codec.name == KEY_FORMAT])
+
+    def deliver_keys(self) -> None:
+        """Tell the listener of the keys that were pressed since the last call. A defect over there is logged."""
+        for side in Side:
+            events, lost = self._relay.take_events(side)
+            if lost:
+                log.warning("keys lost", call_id=self._request.call_id, leg=side.name.lower(), events=lost)
+            for event in events:
+                key = self._events[side].take(TelephoneEvent(*event))
+                if key is not None and self._on_key is not None:
+                    self._tell_key(side, key)
+
+    def _tell_key(self, side: Side, key: PressedKey) -> None:
+        assert self._on_key is not None
+        try:
+            self._on_key(side, key)
+        except Exception:
+            log.exception("key handler failed", call_id=self._request.call_id)
 
     def _tell_codecs(self, side: Side, at_ns: int) -> None:
         self._tell(lambda recording: recording.set_codecs(side, self._codecs[side], at_ns))
@@ -284,6 +317,7 @@ class NativeMediaSession:
             end_ns = time.monotonic_ns()
             remaining = self._stop_rings(CaptureMode.NONE)
             self._relay.close()
+            self._on_key = None
             self._on_close(self)
             self._finished = self._finish(end_ns, termination, remaining)
             self._recording = None
@@ -338,7 +372,7 @@ class NativeMediaEngine:
         self._relay = Relay(workers, backend=backend, ring_bytes=ring_bytes, coalesce_us=coalesce_us, gather=gather)
         log.info("relay", backend=self._relay.backend, threads=workers, **_why(self._relay.fallback))
         self._recorder = recorder
-        self._sessions: set[NativeMediaSession] = set()
+        self._sessions: dict[RelaySession, NativeMediaSession] = {}
         self._closed = False
 
     @property
@@ -350,6 +384,18 @@ class NativeMediaEngine:
     def live(self) -> int:
         """How many sessions are open."""
         return len(self._sessions)
+
+    @property
+    def keys_fd(self) -> int:
+        """See the protocol."""
+        return self._relay.events_fd
+
+    def deliver_keys(self) -> None:
+        """See the protocol."""
+        for relay in self._relay.rung_sessions():
+            session = self._sessions.get(relay)
+            if session is not None:
+                session.deliver_keys()
 
     def open(
         self, *, agent_host: str, prospect_host: str, capture: CaptureMode, recording: RecordingRequest
@@ -367,7 +413,7 @@ class NativeMediaEngine:
         session = NativeMediaSession(
             relay, (agent.address, prospect.address), capture, recording, self._recorder, self._forget
         )
-        self._sessions.add(session)
+        self._sessions[relay] = session
         return session
 
     def _open_relay(self, agent: PortPair, prospect: PortPair) -> RelaySession:
@@ -381,7 +427,7 @@ class NativeMediaEngine:
             raise MediaError(f"the relay cannot take another session: {error}") from error
 
     def _forget(self, session: NativeMediaSession) -> None:
-        self._sessions.discard(session)
+        self._sessions.pop(session.relay, None)
         for side in Side:
             self._ports.release(session.local(side))
 
@@ -389,7 +435,7 @@ class NativeMediaEngine:
         """See the protocol. Idempotent."""
         self._closed = True
         deadline = time.monotonic() + timeout
-        finished = [session.close({"reason": "media engine closed"}) for session in list(self._sessions)]
+        finished = [session.close({"reason": "media engine closed"}) for session in list(self._sessions.values())]
         wait(finished, timeout)
         self._relay.close()
         self._recorder.close(max(0.0, deadline - time.monotonic()))

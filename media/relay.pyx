@@ -2,7 +2,8 @@
 """The native data plane: worker threads without the GIL that forward RTP and RTCP and fill the capture rings.
 
 It is small and dumb: it checks headers, finds out whom a packet is from, forwards it unchanged, and copies the payload
-with its timestamp into the leg's ring, if the leg has one. It decodes nothing and never runs Python.
+with its timestamp into the leg's ring, if the leg has one. It decodes nothing and never runs Python. Of telephone-events
+it keeps a short list, and rings a bell (``Relay.events_fd``) when there is something in one.
 
 Whom a leg's packets may come from, and what a ring is, is told in relay_session.pxd; what is known of a stream's quality in
 relay_quality.pxd; how a worker waits and sends in relay_uring.pxd and relay_epoll.pxd.
@@ -52,6 +53,15 @@ cdef int _parse_address(endpoint_t* endpoint, int family, address) except -1:
     return 0
 
 
+cdef int _mask(uint64_t* mask, payload_types) except -1:
+    mask[0] = mask[1] = 0
+    for number in payload_types:
+        if not 0 <= number <= 127:
+            raise ValueError(f"payload type {number} is not in 0..127")
+        mask[number >> 6] |= <uint64_t> 1 << (number & 63)
+    return 0
+
+
 @no_gc_clear  # its relay, and the worker with it, must outlive it
 cdef class Session:
     """The native half of one call's media. Made by ``Relay.open``, or by ``Session.detached`` for tests."""
@@ -85,6 +95,7 @@ cdef class Session:
         self._relay = relay
         self._ring_bytes = ring_bytes
         self._session.guard_ns = guard_ns
+        self._session.bell = -1 if relay is None else (<Relay> relay)._bell
         for side in range(2):
             self._session.legs[side].family = families[side]
             for kind in range(2):
@@ -133,11 +144,7 @@ cdef class Session:
         """The payload types (0..127) from ``side`` that are copied into its ring, if it has one."""
         cdef Leg* leg = self._leg(side)
         cdef uint64_t mask[2]
-        mask[0] = mask[1] = 0
-        for number in payload_types:
-            if not 0 <= number <= 127:
-                raise ValueError(f"payload type {number} is not in 0..127")
-            mask[number >> 6] |= <uint64_t> 1 << (number & 63)
+        _mask(mask, payload_types)
         pthread_mutex_lock(&self._session.lock)
         leg.capture_types[0] = mask[0]
         leg.capture_types[1] = mask[1]
@@ -158,6 +165,43 @@ cdef class Session:
         leg.stream.rate = clocks[leg.stream.payload_type & 0x7F]
         leg.stream.last_ns = 0  # signalling changed: the pause before it is no gap
         pthread_mutex_unlock(&self._session.lock)
+
+    def set_event_types(self, int side, payload_types):
+        """The payload types (0..127) from ``side`` that are telephone-event (RFC 4733)."""
+        cdef Leg* leg = self._leg(side)
+        cdef uint64_t mask[2]
+        _mask(mask, payload_types)
+        pthread_mutex_lock(&self._session.lock)
+        leg.event_types[0] = mask[0]
+        leg.event_types[1] = mask[1]
+        pthread_mutex_unlock(&self._session.lock)
+
+    cdef bint _has_events(self):
+        cdef bint found
+        pthread_mutex_lock(&self._session.lock)
+        found = self._session.legs[0].events.count > 0 or self._session.legs[1].events.count > 0
+        pthread_mutex_unlock(&self._session.lock)
+        return found
+
+    def take_events(self, int side):
+        """The telephone-events of ``side`` since the last call, and how many found no room: ([(code, ended, duration,
+        timestamp, ssrc, arrival_ns), …], lost). Of each event its first packet and its end; nothing when closed."""
+        cdef Event kept[EVENTS_KEPT]
+        cdef Events* events
+        cdef uint32_t count, lost, i
+        if self._session == NULL:
+            return [], 0
+        events = &self._leg(side).events
+        pthread_mutex_lock(&self._session.lock)
+        count, lost = events.count, events.lost
+        memcpy(kept, events.kept, count * sizeof(Event))
+        memset(events.kept, 0, count * sizeof(Event))
+        events.count = events.lost = 0
+        pthread_mutex_unlock(&self._session.lock)
+        return [
+            (kept[i].code, bool(kept[i].ended), kept[i].duration, kept[i].timestamp, kept[i].ssrc, kept[i].arrival_ns)
+            for i in range(count)
+        ], lost
 
     def start_capture(self, int side, uint64_t start_ns):
         """Make the ring of ``side``; no record is older than ``start_ns``. False when there is no memory for it."""
@@ -368,6 +412,7 @@ cdef class Relay:
     cdef set _sessions
     cdef size_t _ring_bytes
     cdef uint64_t _guard_ns
+    cdef int _bell
     cdef readonly str backend
     cdef readonly str fallback
     cdef readonly uint64_t rings_made
@@ -376,6 +421,7 @@ cdef class Relay:
     def __cinit__(self):
         self._workers = NULL
         self._sessions = set()
+        self._bell = -1
 
     def __init__(
         self,
@@ -404,6 +450,11 @@ cdef class Relay:
         self._workers = <Worker*> calloc(workers, sizeof(Worker))
         if self._workers == NULL:
             raise MemoryError
+        self._bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self._bell < 0:
+            free(self._workers)
+            self._workers = NULL
+            raise OSError(errno, os.strerror(errno))
         self.backend = "epoll" if backend == "epoll" else "io_uring"
         self.fallback = ""
         for i in range(workers):
@@ -498,6 +549,19 @@ cdef class Relay:
             raise OSError(failed, f"cannot watch the sockets: {os.strerror(failed)}")
         return session
 
+    @property
+    def events_fd(self):
+        """A descriptor that is readable when sessions have events to be taken; -1 when closed."""
+        return self._bell
+
+    def rung_sessions(self):
+        """Quiet the bell; the sessions that have events to be taken."""
+        cdef uint64_t rung
+        cdef Session session
+        if self._bell >= 0:
+            read(self._bell, &rung, sizeof(rung))
+        return [session for session in self._sessions if session._has_events()]
+
     def stats(self):
         """Per worker: live sessions, wakeups, events (packets and wakings) since the start."""
         return [
@@ -522,6 +586,8 @@ cdef class Relay:
             for i in range(self._started):
                 stop_worker(&workers[i])
         free(workers)
+        close(self._bell)
+        self._bell = -1
 
     def __dealloc__(self):
         # A live session keeps its relay alive, so there is none left here.
@@ -530,6 +596,7 @@ cdef class Relay:
             for i in range(self._started):
                 stop_worker(&self._workers[i])
             free(self._workers)
+            close(self._bell)
 
 
 def time_quality(uint32_t packets):

@@ -18,6 +18,9 @@ Once RTP is latched, the worker makes a second socket on the same port that is c
 kernel then looks up no route for what is sent there, and gives the first socket all that comes from elsewhere. Whom a
 packet is from is checked all the same.
 
+Of telephone-events (RFC 4733) each first packet and each end is kept in a short list until it is taken, the four bytes of
+the event alone: never audio.
+
 A capture ring is a pair of equal buffers. The worker appends whole records to one; ``drain`` has them change places and
 returns what was in it. A record is kept whole or counted lost, and only pages that are used cost memory.
 """
@@ -42,6 +45,7 @@ cdef enum:
     PACKET_ROOM = 4560  # of a datagram; a longer one is no RTP (20 ms of L16/48000/2 has 3852) and counts as malformed
     RECORD_ROOM = 24
     TRIM_BYTES = 65536  # a buffer that had more than this in it gives its pages back
+    EVENTS_KEPT = 32  # of a leg, until they are taken; a key pressed is two
 
 
 cdef struct Ring:
@@ -105,6 +109,24 @@ cdef struct Counts:
     uint64_t dropped_source, dropped_malformed, dropped_no_target, ring_lost, rtcp_received
 
 
+cdef struct Event:
+    # RFC 4733 §2.3, without the volume.
+    uint64_t arrival_ns
+    uint32_t timestamp
+    uint32_t ssrc
+    uint16_t duration
+    uint8_t code
+    bint ended
+
+
+cdef struct Events:
+    # Those of a leg that nobody has taken yet; what finds it full is counted and gone.
+    Event kept[EVENTS_KEPT]
+    Event last
+    bint begun
+    uint32_t count, lost
+
+
 cdef struct Leg:
     # What every packet touches comes first.
     Ring* ring
@@ -112,12 +134,14 @@ cdef struct Leg:
     bint sending  # False: on hold, or never signalled
     int family
     uint64_t capture_types[2]
+    uint64_t event_types[2]
     Counts counts
     Stream stream
     Path paths[2]  # RTP, RTCP
     Reported reported
     SenderReports sender_reports
     uint32_t clocks[128]  # by payload type, in Hz; 0 for what is no audio
+    Events events
 
 
 cdef struct Sent:
@@ -128,11 +152,13 @@ cdef struct Sent:
 cdef struct CSession:
     pthread_mutex_t lock  # guards legs, closed and capture_start, but for what never changes, and what is the worker's
     bint closed
+    bint rung  # an event was noted; the worker's alone
     uint64_t capture_start
     Sent sent[2]
     Leg legs[2]
     uint64_t guard_ns
     Worker* worker
+    int bell  # an eventfd that is rung when there are events to be taken; -1: none
     int armed  # receives under way; the worker's alone, as is the next
     bint retiring
     CSession* next  # in the worker's `retired`, `dying` or `dead`
@@ -249,6 +275,31 @@ cdef inline void capture(CSession* session, Leg* leg, const Packet* packet, uint
     leg.counts.captured_bytes += packet.length
 
 
+cdef inline void note_event(CSession* session, Events* events, const Packet* packet, uint64_t now) noexcept nogil:
+    # Its first packet and its end, each once: what else is sent of an event (RFC 4733 §2.5.1.3, §2.5.1.4) says no more.
+    cdef Event event
+    cdef Event* last = &events.last
+    event.arrival_ns = now
+    event.timestamp = packet.timestamp
+    event.ssrc = packet.ssrc
+    event.code = packet.payload[0]
+    event.ended = packet.payload[1] >> 7
+    event.duration = be16(packet.payload + 2)
+    if (
+        events.begun and last.timestamp == event.timestamp and last.ssrc == event.ssrc and last.code == event.code
+        and (last.ended or not event.ended)
+    ):
+        return
+    events.last = event
+    events.begun = True
+    if events.count == EVENTS_KEPT:
+        events.lost += 1
+        return
+    events.kept[events.count] = event
+    events.count += 1
+    session.rung = True
+
+
 cdef inline Verdict decide(
     Path* path, const endpoint_t* source, const uint8_t* data, size_t size, uint64_t now, endpoint_t* target
 ) noexcept nogil:
@@ -281,6 +332,8 @@ cdef inline Verdict decide(
             leg.stream.payload_type, leg.stream.rate = packet.payload_type, leg.clocks[packet.payload_type]
         follow(&leg.stream, packet.ssrc, packet.sequence, packet.timestamp, now)
         capture(session, leg, &packet, now)
+        if (leg.event_types[packet.payload_type >> 6] >> (packet.payload_type & 63)) & 1 and packet.length >= 4:
+            note_event(session, &leg.events, &packet, now)
     if not other.sending:
         if not path.rtcp:
             leg.counts.dropped_no_target += 1

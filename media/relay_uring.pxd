@@ -78,6 +78,7 @@ cdef inline void forward(Worker* worker, Path* path, const uring_completion_t* c
             NULL if direct else &target, <uint64_t> path | SENT,
         )
         count_sent(path, sent)
+    ring_bell(path)
     note_unsettled(worker, path)
 
 

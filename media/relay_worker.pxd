@@ -41,6 +41,15 @@ cdef inline void send_now(Path* path, const uint8_t* data, ssize_t size, const e
     count_sent(path, sent == size)
 
 
+cdef inline void ring_bell(Path* path) noexcept nogil:
+    # After the packet was sent on: whoever takes events is told that there are some.
+    cdef uint64_t one = 1
+    if path.session.rung:
+        path.session.rung = False
+        if path.session.bell >= 0:
+            write(path.session.bell, &one, sizeof(one))
+
+
 cdef inline void note_unsettled(Worker* worker, Path* path) noexcept nogil:
     if path.unsettled and not path.listed:
         path.listed = True
@@ -63,6 +72,7 @@ cdef inline bint serve(Worker* worker, Sock* sock, uint64_t now) noexcept nogil:
         size = 0  # malformed
     if handle(path, &source, worker.buffer, <size_t> size, now, &target) == FORWARD:
         send_now(path, worker.buffer, size, &target)
+    ring_bell(path)
     note_unsettled(worker, path)
     return True
 

@@ -114,6 +114,16 @@ class RtpStream:
             self._socket.sendto(header + payload, self.far_end)
             self.sent.append(Packet(header + payload, self._loop.time()))
 
+    def press(self, keys: str) -> None:
+        """Send keys as telephone-events (RFC 4733 §2.5.1): two updates and three times the end of each, at once."""
+        for key in keys:
+            timestamp = self._timestamp
+            for duration, ended in ((160, 0), (320, 0), (480, 0x80), (480, 0x80), (480, 0x80)):
+                self._timestamp = timestamp
+                payload = struct.pack("!BBH", "0123456789*#ABCD".index(key), 10 | ended, duration)
+                self.send(payload, payload_type=101, marker=duration == 160)
+            self._timestamp = (timestamp + 480) & 0xFFFFFFFF
+
     def _read(self) -> None:
         while True:
             try:

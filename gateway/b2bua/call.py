@@ -118,6 +118,7 @@ class Call:
         """Dial the first target. The caller's INVITE is ``self.caller.invite``."""
         self.plan, self.bridge = plan, bridge
         self.control = CaptureControl(plan.call_id, bridge.media, self.host.keys)
+        bridge.media.listen(self.control.press_event)
         self._targets = list(plan.targets)
         if self.host.limits.no_answer:
             self._timer("no answer", now + self.host.limits.no_answer)

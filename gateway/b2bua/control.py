@@ -1,4 +1,5 @@
-"""Pausing a call's capture and resuming it: by the API, by the agent's keys, by the agent's SIP INFO."""
+"""Pausing a call's capture and resuming it: by the API, by the agent's keys (telephone-event or SIP INFO), by an INFO
+of the agent's with a ``Record`` header."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import structlog
 from gateway.b2bua.keys import Control, ControlKeys, KeyLine, control_of_header, key_of_info
 from gateway.sip.message import Request
 from media.engine import MediaSession, Side
+from media.keys import PressedKey
 
 log = structlog.get_logger("control")
 
@@ -39,6 +41,10 @@ class CaptureControl:
         """A key of a leg, however it came."""
         if side is Side.AGENT and (control := self._line.press(key, now, paused=self.paused)) is not None:
             self.apply(control, via=via, by="agent")
+
+    def press_event(self, side: Side, pressed: PressedKey) -> None:
+        """A key that came as telephone-event (RFC 4733)."""
+        self.press(side, pressed.key, pressed.pressed_ns / 1e9, via="telephone-event")
 
     def apply(self, control: Control, *, via: str, by: str) -> None:
         """Pause or resume; what is so already stays so."""

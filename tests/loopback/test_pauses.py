@@ -93,3 +93,34 @@ async def test_capture_is_paused_and_resumed(tmp_path: Path, file_format: FileFo
         assert audit(rig.directory / "recordings").findings == []
     finally:
         await rig.close()
+
+
+async def test_an_agents_telephone_events_pause_and_resume(tmp_path: Path) -> None:
+    """The far end hears the keys as events; the prospect's own keys mean nothing, and no digit is kept anywhere."""
+    rig = await start_rig(tmp_path)
+    try:
+        call, far = await rig.call(NEW_YORK)
+        await go_on(call, far, packets=10)
+        media = next(iter(rig.gateway.calls.calls.values())).bridge.media  # type: ignore[union-attr]
+        far.rtp.press("*7")
+        await go_on(call, far, packets=20)
+        assert not media.paused
+        call.rtp.press("*7")
+        await rig.until(lambda: media.paused)
+        await go_on(call, far)
+        call.rtp.press("*8")
+        await rig.until(lambda: not media.paused)
+        await go_on(call, far)
+        heard = {(p.data[12], p.data[4:8]) for p in far.rtp.received if p.data[1] & 0x7F == 101}
+        assert sorted(code for code, _ in heard) == [7, 8, 10, 10]
+        await rig.hang_up(call, far)
+        recorded = await rig.recorded(NEW_YORK)
+        events = [(e["event"], e["via"], e["by"]) for e in recorded.manifest["events"] if "pause" in e["event"]]
+        assert events == [("pause", "telephone-event", "agent"), ("pause_end", "telephone-event", "agent")]
+        ((begin, end),) = recorded.manifest["pauses"]
+        for side in Side:
+            assert not recorded.channels[side][begin:end].any()
+            assert np.abs(recorded.channels[side][end + 800 : end + 4800]).max() > 0.2
+        assert recorded.manifest["outcome"] == "complete"
+    finally:
+        await rig.close()

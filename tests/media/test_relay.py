@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from media.engine import Address
 from media.ports import PortPair, bind_pair
 from media.relay import Relay, Session
-from tests.support.rtp_peer import RtpPeer, rtcp, rtp, until
+from tests.support.rtp_peer import PATIENCE, RtpPeer, rtcp, rtp, telephone_events, until
 
 AGENT, PROSPECT = 0, 1
 HOSTS = ["127.0.0.1", "::1"]
@@ -468,3 +469,26 @@ def test_descriptors_that_are_no_sockets() -> None:
         relay.open((reading, writing), (os.dup(reading), os.dup(writing)))
     assert open_fds() == before
     relay.close()
+
+
+def test_the_bell_rings_for_a_key(relay: Relay) -> None:
+    call, quiet = Call(relay).connect(), Call(relay).connect()
+    for made in (call, quiet):
+        made.session.set_event_types(PROSPECT, [101])
+    assert not select.select([relay.events_fd], [], [], 0)[0]
+    call.through(PROSPECT, rtp(b"audio"))
+    for packet in telephone_events(11, timestamp=160):
+        call.through(PROSPECT, packet)
+    quiet.through(PROSPECT, rtp(b"audio"))
+    call.settle(PROSPECT)
+    assert select.select([relay.events_fd], [], [], PATIENCE)[0]
+    assert relay.rung_sessions() == [call.session]
+    assert not select.select([relay.events_fd], [], [], 0)[0]
+    events, lost = call.session.take_events(PROSPECT)
+    assert [event[:4] for event in events] == [(11, False, 160, 160), (11, True, 800, 160)]
+    assert (lost, relay.rung_sessions()) == (0, [])
+    call.close()
+    quiet.close()
+    relay.close()
+    assert relay.events_fd == -1
+    assert relay.rung_sessions() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from media.engine import (
     SessionStats,
     Side,
 )
+from media.keys import PressedKey
 from media.quality import LegQuality, SessionQuality, StreamQuality
 
 
@@ -77,6 +78,9 @@ class FakeMediaSession:
     def mark(self, event: str, **details: object) -> None:
         self.log.append(("mark", event, details))
 
+    def listen(self, on_key: Callable[[Side, PressedKey], None]) -> None:
+        self.on_key = on_key
+
     def stats(self) -> SessionStats:
         return SessionStats(LegStats(received=self.counts[Side.AGENT]), LegStats(received=self.counts[Side.PROSPECT]))
 
@@ -97,6 +101,7 @@ class FakeMedia:
     def __init__(self) -> None:
         self.sessions: list[FakeMediaSession] = []
         self.fail: MediaError | None = None
+        self.keys_fd = -1
         self._port = 30000
 
     def open(
@@ -109,6 +114,9 @@ class FakeMedia:
         session = FakeMediaSession((agent_host, prospect_host), ports, capture, recording)
         self.sessions.append(session)
         return session
+
+    def deliver_keys(self) -> None:
+        return
 
     def close(self, timeout: float) -> None:
         return

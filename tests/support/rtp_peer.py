@@ -40,6 +40,18 @@ def rtp(
     return head + payload + (bytes(padding - 1) + bytes([padding]) if padding else b"")
 
 
+def telephone_events(
+    code: int, *, timestamp: int, sequence: int = 0, ssrc: int = 1, payload_type: int = 101, updates: int = 4
+) -> list[bytes]:
+    """The packets of one event, as in RFC 4733 §2.5.1: updates of 160 ticks each, then the end three times."""
+    durations = [160 * (i + 1) for i in range(updates)] + [160 * (updates + 1)] * 3
+    return [
+        rtp(struct.pack("!BBH", code, 10 | (0x80 if i >= updates else 0), duration), sequence=sequence + i,
+            timestamp=timestamp, ssrc=ssrc, payload_type=payload_type, marker=i == 0)
+        for i, duration in enumerate(durations)
+    ]  # fmt: skip
+
+
 def rtcp(packet_type: int = 201, ssrc: int = 1) -> bytes:
     """A minimal RTCP packet: an empty receiver report (RFC 3550 §6.4.2)."""
     return struct.pack("!BBHI", 0x80, packet_type, 1, ssrc)
