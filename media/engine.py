@@ -118,6 +118,10 @@ class LegStats:
     captured_bytes: int = 0
     ring_lost: int = 0
     """Packets that should have been captured but found the ring full."""
+    held_back: int = 0
+    """Valid, but not for the other leg, which was being played something or held apart."""
+    played: int = 0
+    """Packets that were played to this leg."""
     rtcp_received: int = 0
     rtcp_forwarded: int = 0
     last_packet_ns: int = 0

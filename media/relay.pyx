@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, embedsignature=False
 """The native data plane: worker threads without the GIL that forward RTP and RTCP and fill the capture rings.
 
-It is small and dumb: it checks headers, finds out whom a packet is from, forwards it unchanged, and copies the payload
+It is small and dumb: it checks headers, finds out whom a packet is from, forwards it (unchanged, but for a leg that
+something was played to: relay_player.pxd), and copies the payload
 with its timestamp into the leg's ring, if the leg has one. It decodes nothing and never runs Python. Of telephone-events
 it keeps a short list, and rings a bell (``Relay.events_fd``) when there is something in one.
 
@@ -15,6 +16,7 @@ by the session's own worker alone, between two batches of packets, when nothing 
 """
 
 from cython cimport no_gc_clear
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -23,6 +25,7 @@ from libc.string cimport memcpy, memset
 
 from media.relay_epoll cimport run_epoll, watch
 from media.relay_os cimport *
+from media.relay_player cimport *
 from media.relay_quality cimport *
 from media.relay_ring cimport *
 from media.relay_session cimport *
@@ -34,7 +37,7 @@ import os
 RECORD_HEADER = 24
 """Bytes before the payload in a ring record; ``RECORD`` in media/rtp.py reads them."""
 
-VERDICTS = ("forwarded", "malformed", "source", "no_target", "closed")
+VERDICTS = ("forwarded", "malformed", "source", "no_target", "closed", "held")
 """What ``Session.feed`` answers, by number of ``Verdict``."""
 
 
@@ -71,6 +74,7 @@ cdef class Session:
     cdef size_t _ring_bytes
     cdef tuple _final
     cdef tuple _final_quality
+    cdef readonly bytes sent
 
     def __cinit__(self):
         self._session = NULL
@@ -164,6 +168,70 @@ cdef class Session:
         memcpy(leg.clocks, clocks, sizeof(clocks))
         leg.stream.rate = clocks[leg.stream.payload_type & 0x7F]
         leg.stream.last_ns = 0  # signalling changed: the pause before it is no gap
+        pthread_mutex_unlock(&self._session.lock)
+
+    def hold_apart(self, int side, bint apart):
+        """While ``apart``, nothing of the other leg goes out to ``side``; it is captured and counted all the same."""
+        cdef Leg* leg = self._leg(side)
+        pthread_mutex_lock(&self._session.lock)
+        leg.out.apart = apart
+        leg.numbered = leg.out.numbered or apart
+        pthread_mutex_unlock(&self._session.lock)
+
+    def begin_playing(
+        self, int side, uint32_t clock, uint32_t ticks, uint32_t ssrc, uint16_t sequence, uint32_t timestamp, uint64_t now=0
+    ):
+        """From now on ``side`` is sent what ``play`` is given, packets of ``ticks`` of a ``clock`` in Hz, and nothing of the
+        other leg. SSRC, sequence number and timestamp are where its stream begins, if it was sent nothing yet."""
+        cdef Leg* leg = self._leg(side)
+        now = now or monotonic_ns()
+        pthread_mutex_lock(&self._session.lock)
+        leg.out.clock, leg.out.ticks = clock, ticks
+        begin_playing(&leg.out, &self._session.legs[1 - side].stream, ssrc, sequence, timestamp, now)
+        leg.numbered = True
+        pthread_mutex_unlock(&self._session.lock)
+
+    def play(self, int side, int payload_type, bytes payload, bint first, uint64_t now=0):
+        """Send ``side`` the next packet; its marker bit says ``first``. False: it was not sent, and took no number (on hold,
+        not playing, closed), or the kernel did not take it."""
+        cdef uint8_t packet[PACKET_ROOM]
+        cdef size_t size = 12 + len(payload)
+        cdef endpoint_t target
+        cdef Leg* leg
+        cdef Path* rtp
+        cdef bint ready
+        if self._session == NULL:
+            return False
+        leg = self._leg(side)
+        if not 0 <= payload_type <= 127 or size > PACKET_ROOM:
+            raise ValueError("no such packet")
+        now = now or monotonic_ns()
+        rtp = &leg.paths[0]
+        packet[0], packet[1] = 0x80, <uint8_t> (payload_type | (first << 7))
+        memcpy(packet + 12, <const char*> payload, len(payload))
+        pthread_mutex_lock(&self._session.lock)
+        ready = leg.out.playing and leg.sending and not self._session.closed
+        if ready:
+            number_played(&leg.out, packet, first, now)
+            leg.out.more_packets += 1
+            leg.out.more_octets += <int32_t> len(payload)
+            leg.counts.played += 1
+            target = rtp.latched if rtp.has_latched else rtp.signalled
+        pthread_mutex_unlock(&self._session.lock)
+        if not ready:
+            return False
+        self.sent = PyBytes_FromStringAndSize(<char*> packet, size) if rtp.open.fd < 0 else None
+        # By the open socket, whose descriptor lives as long as the session: the connected one is the worker's alone.
+        return rtp.open.fd < 0 or sendto(
+            rtp.open.fd, packet, size, MSG_DONTWAIT, <sockaddr*> &target, endpoint_size(&target)
+        ) == <ssize_t> size
+
+    def end_playing(self, int side):
+        """What the other leg sends goes out to ``side`` again, in one row with what was played. Idempotent."""
+        if self._session == NULL:
+            return
+        pthread_mutex_lock(&self._session.lock)
+        self._leg(side).out.playing = False
         pthread_mutex_unlock(&self._session.lock)
 
     def set_event_types(self, int side, payload_types):
@@ -302,6 +370,8 @@ cdef class Session:
             "ring_lost": counts.ring_lost,
             "rtcp_received": counts.rtcp_received,
             "rtcp_forwarded": counter_get(&sent.rtcp_forwarded),
+            "held_back": counts.held_back,
+            "played": counts.played,
             "send_failed": counter_get(&sent.failed),
             "last_packet_ns": counts.last_packet_ns,
             "far_end": _address(&far_end) if known else None,
@@ -349,18 +419,21 @@ cdef class Session:
     def feed(self, int side, bint rtcp, source, bytes data, uint64_t now):
         """Test hook: what becomes of a packet, through the same code as the worker's, without a socket.
 
-        Returns (verdict, target): a word of ``VERDICTS``, and (host, port) where it would be sent, else None.
+        Returns (verdict, target): a word of ``VERDICTS``, and (host, port) where it would be sent, else None. ``sent`` is
+        then the packet as it would leave.
         """
+        cdef bytearray copy = bytearray(data)
         cdef Leg* leg = self._leg(side)
         cdef endpoint_t origin, target
         cdef Verdict verdict
         if leg.paths[0].open.fd >= 0:
             raise ValueError("only a detached session can be fed")
         _parse_address(&origin, leg.family, source)
-        verdict = handle(&leg.paths[rtcp], &origin, <const uint8_t*> <char*> data, len(data), now, &target)
+        verdict = handle(&leg.paths[rtcp], &origin, <uint8_t*> PyByteArray_AS_STRING(copy), len(data), now, &target)
         if verdict != FORWARD:
             return VERDICTS[verdict], None
         count_sent(&leg.paths[rtcp], True)
+        self.sent = bytes(copy)
         return VERDICTS[verdict], _address(&target)
 
     def close(self):

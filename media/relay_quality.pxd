@@ -24,6 +24,8 @@ cdef struct Stream:
     uint64_t expected_before, came_before  # of earlier sources
     uint64_t base_ns, last_ns, longest_gap_ns
     uint64_t jitter, jitter_most
+    uint32_t timestamp  # of the highest audio packet
+    uint64_t timestamp_ns  # when that came; 0: none did
 
 
 cdef struct Reported:
@@ -59,7 +61,7 @@ cdef inline void begin(Stream* stream, uint32_t ssrc, uint16_t sequence, uint64_
     stream.cycles = 0
     stream.came = 0
     stream.suspect = 0x10000
-    stream.base_ns = stream.last_ns = 0
+    stream.base_ns = stream.last_ns = stream.timestamp_ns = 0
 
 
 cdef inline bint number(Stream* stream, uint16_t sequence, uint64_t now) noexcept nogil:
@@ -93,6 +95,8 @@ cdef inline void follow(
     stream.last_ns = now
     if clock == 0:
         return
+    if sequence == stream.highest:
+        stream.timestamp, stream.timestamp_ns = timestamp, now
     if stream.base_ns == 0 or clock != stream.clock:
         stream.base_ns, stream.clock = now, clock
         stream.jitter = 0

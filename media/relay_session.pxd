@@ -30,6 +30,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from media.relay_os cimport *
+from media.relay_player cimport *
 from media.relay_quality cimport *
 from media.relay_ring cimport uring_t
 
@@ -40,6 +41,7 @@ cdef enum Verdict:
     SOURCE = 2
     NO_TARGET = 3
     CLOSED = 4
+    HELD = 5
 
 cdef enum:
     PACKET_ROOM = 4560  # of a datagram; a longer one is no RTP (20 ms of L16/48000/2 has 3852) and counts as malformed
@@ -107,6 +109,7 @@ cdef struct Path:
 cdef struct Counts:
     uint64_t received, received_bytes, last_packet_ns, captured, captured_bytes
     uint64_t dropped_source, dropped_malformed, dropped_no_target, ring_lost, rtcp_received
+    uint64_t held_back, played  # of packets to the other leg; of packets to this one
 
 
 cdef struct Event:
@@ -132,6 +135,7 @@ cdef struct Leg:
     Ring* ring
     uint64_t ring_at, record_at  # addresses of the ring and its next record, read without the lock to fetch them ahead
     bint sending  # False: on hold, or never signalled
+    bint numbered  # `out` is to be asked about what is sent to it
     int family
     uint64_t capture_types[2]
     uint64_t event_types[2]
@@ -142,6 +146,7 @@ cdef struct Leg:
     SenderReports sender_reports
     uint32_t clocks[128]  # by payload type, in Hz; 0 for what is no audio
     Events events
+    Outgoing out
 
 
 cdef struct Sent:
@@ -300,10 +305,22 @@ cdef inline void note_event(CSession* session, Events* events, const Packet* pac
     session.rung = True
 
 
-cdef inline Verdict decide(
-    Path* path, const endpoint_t* source, const uint8_t* data, size_t size, uint64_t now, endpoint_t* target
+cdef inline bint pass_on(
+    Leg* leg, Leg* other, bint rtcp, uint8_t* data, size_t size, const Packet* packet, uint64_t now
 ) noexcept nogil:
-    # Everything about one packet but its sending, under the session's lock; `target` is set for FORWARD alone.
+    # To a leg that something was played to, or that is held apart; see relay_player.pxd.
+    if rtcp:
+        return fit_rtcp(&other.out, data, size)
+    if renumber(&other.out, data, packet.length, packet.ssrc, packet.sequence, packet.timestamp, now):
+        return True
+    leg.counts.held_back += 1
+    return False
+
+
+cdef inline Verdict decide(
+    Path* path, const endpoint_t* source, uint8_t* data, size_t size, uint64_t now, endpoint_t* target
+) noexcept nogil:
+    # Everything about one packet but its sending (renumbering included), under the session's lock; `target` is set for FORWARD alone.
     cdef CSession* session = path.session
     cdef Leg* leg = &session.legs[path.side]
     cdef Leg* other = &session.legs[1 - path.side]
@@ -323,6 +340,8 @@ cdef inline Verdict decide(
         return SOURCE
     if path.rtcp:
         leg.counts.rtcp_received += 1
+        if leg.numbered:
+            name_source(&leg.out, data, size)
         read_rtcp(&leg.sender_reports, &leg.reported, &other.stream, &other.sender_reports, data, size, now)
     else:
         leg.counts.received += 1
@@ -338,12 +357,14 @@ cdef inline Verdict decide(
         if not path.rtcp:
             leg.counts.dropped_no_target += 1
         return NO_TARGET
+    if other.numbered and not pass_on(leg, other, path.rtcp, data, size, &packet, now):
+        return HELD
     target[0] = out.latched if out.has_latched else out.signalled
     return FORWARD
 
 
 cdef inline Verdict handle(
-    Path* path, const endpoint_t* source, const uint8_t* data, size_t size, uint64_t now, endpoint_t* target
+    Path* path, const endpoint_t* source, uint8_t* data, size_t size, uint64_t now, endpoint_t* target
 ) noexcept nogil:
     cdef Verdict verdict
     pthread_mutex_lock(&path.session.lock)

@@ -5,7 +5,7 @@ A busy worker waits for ``gather`` packets, ``pause`` at the most; an idle one f
 its receive has ended, a session is freed one round later than that, when no completion can speak of it any more.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from media.relay_os cimport *
 from media.relay_ring cimport *
@@ -70,7 +70,7 @@ cdef inline void forward(Worker* worker, Path* path, const uring_completion_t* c
     cdef endpoint_t target
     cdef Path* out
     cdef bint direct, sent
-    if handle(path, &came.source, came.data, came.size if came.whole else 0, now, &target) == FORWARD:
+    if handle(path, &came.source, <uint8_t*> came.data, came.size if came.whole else 0, now, &target) == FORWARD:
         out = out_of(path)
         direct = is_direct(out, &target)
         sent = uring_send(

@@ -36,4 +36,4 @@ TSAN_OPTIONS="halt_on_error=1 report_signal_unsafe=0" \
 PYTHONPATH="$work" PYTHONDONTWRITEBYTECODE=1 PYTHONMALLOC=malloc LD_PRELOAD="$preload" \
     "$python" -P -m pytest --capture=sys -p no:cacheprovider -o pythonpath="$work" \
     tests/media/test_relay.py tests/media/test_relay_model.py tests/media/test_rtp_fuzz.py \
-    tests/media/test_timeline.py tests/media/test_keys.py "$work/test_build.py" "$@"
+    tests/media/test_timeline.py tests/media/test_keys.py tests/media/test_player.py "$work/test_build.py" "$@"
