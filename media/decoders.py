@@ -6,6 +6,7 @@ carries G.711 alone never loads it.
 
 from __future__ import annotations
 
+import fractions
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -117,6 +118,16 @@ class OpusDecoder:
         if self._head:
             for _ in range(min(packets, self.CONCEALED)):
                 _decoded(self._context, self._head)
+
+
+def encoder_context(name: str, rate: int) -> AudioCodecContext:
+    """A PyAV encoder (``g722``, ``libopus`` with frames of 20 ms) of mono 16-bit audio. Raises ImportError."""
+    context = _context(name, rate, "w")
+    context.time_base = fractions.Fraction(1, rate)
+    if name == "libopus":
+        context.bit_rate = 32000
+        context.options = {"application": "voip", "frame_duration": "20"}
+    return context
 
 
 def decoder_for(format_: Format) -> Decoder:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from media.keys import PressedKey
 
 if TYPE_CHECKING:
+    from media.announcement import Announcement
     from media.quality import SessionQuality
 
 
@@ -210,6 +211,19 @@ class MediaSession(Protocol):
 
     def mark(self, event: str, **details: object) -> None:
         """Note an event (hold, resume, re-INVITE …) with its sample position for the manifest's ``events``."""
+
+    def hold_apart(self, side: Side, apart: bool) -> None:
+        """While ``apart``, ``side`` gets nothing of what the other leg sends; it is captured all the same."""
+
+    def play(self, side: Side, announcement: Announcement, codecs: Mapping[int, Codec]) -> Future[int] | None:
+        """Play to ``side``, whose far end takes these payload types, instead of what the other leg sends.
+
+        The future has the number of packets that were sent, of ``announcement.seconds`` / 20 ms, when it is over (also
+        by ``stop_playing`` or ``close``); it may be done in another thread. None: none of the codecs can be encoded, or
+        something is being played to ``side`` already, or the session is closed."""
+
+    def stop_playing(self) -> None:
+        """End at once what is being played to either leg."""
 
     def listen(self, on_key: Callable[[Side, PressedKey], None]) -> None:
         """Tell ``on_key`` of every key that is pressed from now on (telephone-event, RFC 4733), and by whom.

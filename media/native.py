@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import structlog
 
+from media.announcement import Announcement
 from media.engine import (
     Address,
     CaptureMode,
@@ -31,6 +32,7 @@ from media.engine import (
     Side,
 )
 from media.keys import KeyEvents, PressedKey, TelephoneEvent
+from media.player import Player, Playing
 from media.ports import PortPair, PortPool
 from media.quality import SessionQuality, session_quality
 from media.relay import Relay
@@ -127,6 +129,7 @@ class NativeMediaSession:
         mode: CaptureMode,
         request: RecordingRequest,
         recorder: Recorder,
+        player: Player,
         on_close: Callable[[NativeMediaSession], None],
     ) -> None:
         self._relay = relay
@@ -135,6 +138,8 @@ class NativeMediaSession:
         self._mode = mode
         self._request = request
         self._recorder = recorder
+        self._player = player
+        self._playing: dict[Side, Playing] = {}
         self._on_close = on_close
         self._codecs: dict[Side, dict[int, Codec]] = {}
         self._on_key: Callable[[Side, PressedKey], None] | None = None
@@ -203,6 +208,25 @@ class NativeMediaSession:
         self._relay.set_clock_rates(side, audio)
         self._expect_events(side)
         self._tell_codecs(side, time.monotonic_ns())
+
+    def hold_apart(self, side: Side, apart: bool) -> None:
+        if self._finished is None:
+            self._relay.hold_apart(side, apart)
+
+    def play(self, side: Side, announcement: Announcement, codecs: Mapping[int, Codec]) -> Future[int] | None:
+        now = self._playing.get(side)
+        if self._finished is not None or (now is not None and not now.done.done()):
+            return None
+        heard = self._relay.quality()[side.other]
+        sound = announcement.sound(codecs, heard["payload_type"] if heard["expected"] else None)
+        if sound is None:
+            return None
+        self._playing[side] = playing = self._player.play(self._relay, side, sound)
+        return playing.done
+
+    def stop_playing(self) -> None:
+        for playing in tuple(self._playing.values()):
+            self._player.stop(playing)
 
     def listen(self, on_key: Callable[[Side, PressedKey], None]) -> None:
         self._on_key = on_key
@@ -316,6 +340,7 @@ class NativeMediaSession:
         if self._finished is None:
             end_ns = time.monotonic_ns()
             remaining = self._stop_rings(CaptureMode.NONE)
+            self.stop_playing()
             self._relay.close()
             self._on_key = None
             self._on_close(self)
@@ -372,6 +397,7 @@ class NativeMediaEngine:
         self._relay = Relay(workers, backend=backend, ring_bytes=ring_bytes, coalesce_us=coalesce_us, gather=gather)
         log.info("relay", backend=self._relay.backend, threads=workers, **_why(self._relay.fallback))
         self._recorder = recorder
+        self._player = Player()
         self._sessions: dict[RelaySession, NativeMediaSession] = {}
         self._closed = False
 
@@ -411,7 +437,7 @@ class NativeMediaEngine:
             raise
         relay = self._open_relay(agent, prospect)
         session = NativeMediaSession(
-            relay, (agent.address, prospect.address), capture, recording, self._recorder, self._forget
+            relay, (agent.address, prospect.address), capture, recording, self._recorder, self._player, self._forget
         )
         self._sessions[relay] = session
         return session
@@ -437,6 +463,7 @@ class NativeMediaEngine:
         deadline = time.monotonic() + timeout
         finished = [session.close({"reason": "media engine closed"}) for session in list(self._sessions.values())]
         wait(finished, timeout)
+        self._player.close()
         self._relay.close()
         self._recorder.close(max(0.0, deadline - time.monotonic()))
 

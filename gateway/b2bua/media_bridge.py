@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 
 from gateway.sip.offer_answer import FarEnd, HostPort, LegSdp
+from gateway.sip.sdp import Codec as SdpCodec
 from gateway.sip.sdp import SdpError
+from media.announcement import Announcement
 from media.engine import Address, Codec, MediaError, MediaSession, Side
 
 
@@ -22,7 +25,7 @@ class MediaBridge:
         self._legs = {side: self._leg(side) for side in Side}
         self._bodies: dict[Side, bytes] = {}
         self._offered: tuple[Side, bytes] | None = None
-        self._applied: dict[Side, tuple[FarEnd, Mapping[int, object]]] = {}
+        self._applied: dict[Side, tuple[FarEnd, Mapping[int, SdpCodec]]] = {}
         self._held: dict[Side, bool] = {}
         self._heard: dict[Side, tuple[int, float]] = {}
 
@@ -79,6 +82,16 @@ class MediaBridge:
         self._offered = None
         self._apply()
 
+    def play(self, side: Side, announcement: Announcement) -> Future[int] | None:
+        """See ``MediaSession.play``; None also while ``side`` has not agreed on anything."""
+        codecs = self._legs[side].accepted
+        return self.media.play(side, announcement, {pt: _codec(codec) for pt, codec in codecs.items()})
+
+    @property
+    def agreed(self) -> bool:
+        """Whether offer and answer are done on both legs."""
+        return all(leg.stream is not None for leg in self._legs.values())
+
     def is_refresh(self, side: Side, body: bytes) -> bool:
         """Whether a re-offer says what ``side`` said before: a session refresh (RFC 4028 §7.4), nothing to relay."""
         return body == self._bodies.get(side)
@@ -97,7 +110,7 @@ class MediaBridge:
             self._applied[side] = now
             if before is None or before[0] != now[0]:
                 self._send_to(side, now[0])
-            self.media.set_codecs(side, {pt: Codec(c.name, c.clock_rate, c.channels) for pt, c in now[1].items()})
+            self.media.set_codecs(side, {pt: _codec(codec) for pt, codec in now[1].items()})
         self._mark_holds()
 
     def _send_to(self, side: Side, far_end: FarEnd) -> None:
@@ -138,6 +151,10 @@ class MediaBridge:
             else:
                 longest = max(longest, now - known[1])
         return longest
+
+
+def _codec(codec: SdpCodec) -> Codec:
+    return Codec(codec.name, codec.clock_rate, codec.channels)
 
 
 def _address(pair: HostPort | None) -> Address | None:

@@ -205,6 +205,17 @@ class LegSdp:
         return self._agreed.remote.stream if self._agreed is not None else None
 
     @property
+    def accepted(self) -> dict[int, Codec]:
+        """The payload types that may be sent *to* this leg: its own numbers, of the codecs that both descriptions have,
+        in the order of its preference (RFC 3264 §5.1, §6.1). Empty while nothing is agreed, or it is declined."""
+        if self._agreed is None or self._agreed.remote.stream.refused or self._agreed.sent.refused:
+            return {}
+        both = set(self._agreed.sent.codecs().values())
+        found = self._agreed.remote.stream.codecs()
+        order = [number for number in self._agreed.remote.stream.payload_types if found.get(number) in both]
+        return {number: found[number] for number in order}
+
+    @property
     def sent(self) -> bytes:
         """Our description that holds on this leg, or the one in an open offer or early answer; b"" when there is none.
 

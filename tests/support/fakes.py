@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.store.records import Agent, SipCredential
+from media.announcement import Announcement
 from media.engine import (
     Address,
     CaptureMode,
@@ -35,6 +36,7 @@ class FakeMediaSession:
         self.codecs: dict[Side, Mapping[int, Codec]] = {}
         self.capturing: CaptureMode | None = None
         self.paused = False
+        self.playing: list[Future[int]] = []
         self.closed: Mapping[str, Any] | None = None
         self.log: list[tuple[Any, ...]] = []
         self.counts = {Side.AGENT: 0, Side.PROSPECT: 0}
@@ -77,6 +79,17 @@ class FakeMediaSession:
 
     def mark(self, event: str, **details: object) -> None:
         self.log.append(("mark", event, details))
+
+    def hold_apart(self, side: Side, apart: bool) -> None:
+        self.log.append(("apart", side, apart))
+
+    def play(self, side: Side, announcement: Announcement, codecs: Mapping[int, Codec]) -> Future[int] | None:
+        self.log.append(("play", side, announcement.name, dict(codecs)))
+        self.playing.append(Future())
+        return self.playing[-1]
+
+    def stop_playing(self) -> None:
+        self.log.append(("stop playing",))
 
     def listen(self, on_key: Callable[[Side, PressedKey], None]) -> None:
         self.on_key = on_key
