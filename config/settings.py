@@ -223,6 +223,12 @@ class Recording(_Section):
     )
     pause_keys: str = Field(pattern=_KEYS, description="What an agent presses to pause capture; empty = nothing")
     resume_keys: str = Field(pattern=_KEYS, description="The same to resume it; equal to pause_keys = either")
+    beep_to: Literal["", "agent", "prospect", "both"] = Field(
+        description="Who hears the recording beep; empty = nobody"
+    )
+    beep_hertz: float = Field(ge=200, le=3400)
+    beep_milliseconds: float = Field(ge=20, le=2000)
+    beep_seconds: float = Field(ge=1, le=3600, description="From one beep to the next")
 
 
 class StoreSettings(_Section):
@@ -352,6 +358,20 @@ class Peer(_FarEnd):
     )
 
 
+class Announcement(_Section):
+    """``[[announcements]]``: a WAV file that is played when a call is answered, before its two ends hear each other."""
+
+    file: Path = Field(description="WAV, FLAC or Ogg of any rate, 5 minutes at the most")
+    to: Literal["agent", "prospect", "both"] = Field(default="prospect", description="Who hears it")
+    organization: str = Field(default="", pattern=rf"^$|{_SLUG}", description="Whose calls; empty = everybody's")
+    modes: tuple[Literal["both", "agent_only", "none"], ...] = Field(
+        default=("both",), min_length=1, description="With which decisions it is played"
+    )
+    where: Literal["always", "two_party"] = Field(
+        default="always", description="two_party: only where the prospect's location is two-party, or not known"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of one gateway."""
 
@@ -370,6 +390,7 @@ class Settings(BaseSettings):
     web: Web
     trunks: tuple[Trunk, ...] = ()
     peers: tuple[Peer, ...] = ()
+    announcements: tuple[Announcement, ...] = ()
 
     @classmethod
     def settings_customise_sources(

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from config.settings import Settings
-from gateway.assembly import Edge, Entropy, Telemetry, make_edge, make_media, make_table
+from gateway.assembly import Edge, Entropy, Telemetry, make_announcements, make_edge, make_media, make_table
 from gateway.b2bua.calls import CallTable, recording_row
 from gateway.b2bua.gate import ConsentGate, load_data
 from gateway.consent.engine import ConsentData
@@ -79,6 +79,7 @@ class Gateway:
                 _text(settings.data.jurisdictions, "jurisdictions.toml"),
             )
             data = load_data(*texts)
+            announcements = await asyncio.to_thread(make_announcements, settings)
             store = await Store.open(settings.store.url)
             root = settings.recording.root
             recovered = await asyncio.to_thread(recover, root)
@@ -92,7 +93,7 @@ class Gateway:
             await edge.transport.close()
             raise StartError(f"{type(error).__name__}: {error}") from error
         media = make_media(settings)
-        table = make_table(settings, store, media, ConsentGate(store, data), edge, telemetry)
+        table = make_table(settings, store, media, ConsentGate(store, data), edge, telemetry, announcements)
         gateway = cls(settings, store, media, table, edge, metrics, entropy)
         for result in recovered:
             log.warning("recording recovered", call_id=result.call_id, outcome=str(result.outcome))

@@ -13,6 +13,7 @@ import structlog
 
 from config.settings import KeyFiles, Settings
 from gateway.b2bua import routing
+from gateway.b2bua.announcing import AnnouncementRule, Beep
 from gateway.b2bua.authentication import Authenticator
 from gateway.b2bua.call import CallLimits
 from gateway.b2bua.calls import CallSettings, CallTable
@@ -30,12 +31,17 @@ from gateway.telemetry import Metrics, RateLimit
 from gateway.transport.endpoint import SipTransport
 from gateway.transport.stream import StreamPolicy
 from gateway.transport.tls import FarEnd, KeyPair, TlsContexts, TlsSettings
+from media.announcement import beep, read_announcement
+from media.engine import Side
 from media.formats import FileFormat
 from media.native import NativeMediaEngine
 from media.quality import SessionQuality
 from media.recorder import Recorder
 
 log = structlog.get_logger("gateway")
+
+SIDES = {"agent": (Side.AGENT,), "prospect": (Side.PROSPECT,), "both": (Side.AGENT, Side.PROSPECT)}
+"""Legs by the settings' words."""
 
 
 class Telemetry:
@@ -243,8 +249,35 @@ def _key_pair(files: KeyFiles) -> KeyPair | None:
     return KeyPair(files.certificate, files.key) if files.certificate is not None and files.key is not None else None
 
 
+def make_announcements(settings: Settings) -> tuple[AnnouncementRule, ...]:
+    """Read and encode the files. Raises AnnouncementError."""
+    rules = []
+    for about in settings.announcements:
+        announcement = read_announcement(about.file)
+        announcement.prepare()
+        two_party_only = about.where == "two_party"
+        rules.append(
+            AnnouncementRule(announcement, SIDES[about.to], frozenset(about.modes), about.organization, two_party_only)
+        )
+    return tuple(rules)
+
+
+def _beep(settings: Settings) -> Beep | None:
+    recording = settings.recording
+    if not recording.beep_to:
+        return None
+    sound = beep(recording.beep_hertz, recording.beep_milliseconds)
+    return Beep(sound, SIDES[recording.beep_to], recording.beep_seconds)
+
+
 def make_table(
-    settings: Settings, store: Store, media: NativeMediaEngine, gate: ConsentGate, edge: Edge, telemetry: Telemetry
+    settings: Settings,
+    store: Store,
+    media: NativeMediaEngine,
+    gate: ConsentGate,
+    edge: Edge,
+    telemetry: Telemetry,
+    announcements: tuple[AnnouncementRule, ...] = (),
 ) -> CallTable:
     sip = settings.sip
     return CallTable(
@@ -257,6 +290,8 @@ def make_table(
             keys=ControlKeys(settings.recording.pause_keys, settings.recording.resume_keys),
             agent_calls=settings.limits.agent_calls,
             emergency=frozenset(settings.limits.emergency_numbers),
+            announcements=announcements,
+            beep=_beep(settings),
         ),
         CallLimits(
             no_answer=sip.no_answer_seconds,

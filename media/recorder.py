@@ -56,7 +56,8 @@ class Clock:
 
 
 Command = Callable[["Recording"], None]
-_EDGES = frozenset({"narrow", "pause", "pause_end"})
+_ANNOUNCED = frozenset({"announcement", "announcement_end", "announcement_failed"})
+_EDGES = frozenset({"narrow", "pause", "pause_end"}) | _ANNOUNCED
 """Events that every manifest has, a recovered one's too."""
 
 
@@ -241,6 +242,8 @@ class Recording:
                 leg.interrupt()
         if len(self._events) < 1000 or event in _EDGES:
             self._events.append({"event": event, "at_ns": at_ns, **details})
+        if event in _ANNOUNCED:
+            self._note_edge("the announcement could not be noted")
 
     def _told_events(self) -> list[dict[str, Any]]:
         """The events with their samples."""

@@ -7,10 +7,11 @@ stored. Whatever fails in recording leaves the call as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.b2bua.announcing import AnnouncementRule, Announcing, Beep
 from gateway.b2bua.control import CaptureControl
 from gateway.b2bua.keys import ControlKeys
 from gateway.b2bua.media_bridge import MediaBridge
@@ -53,6 +54,8 @@ class CallPlan:
     tags: dict[str, object] = field(default_factory=dict)
 
 
+ANNOUNCE_SECONDS = 2.0
+"""How long announcements wait for the decision to be stored: who was called does not wait for a disk."""
 INFO_TYPES = ("application/dtmf-relay", "application/dtmf")
 """What an INFO may carry from leg to leg: keys pressed."""
 
@@ -65,6 +68,16 @@ class CallHost(Protocol):
     limits: CallLimits
     passed: frozenset[str]
     keys: ControlKeys
+    beep: Beep | None
+
+    def clock(self) -> float:
+        """Seconds, as timers and callbacks count them."""
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Run ``work`` where the call runs; may be called from any thread."""
+
+    def announcements(self, call: Call) -> Sequence[AnnouncementRule]:
+        """What is to be played in this call when it is answered."""
 
     def capture_may_start(self, call: Call, start: Callable[[bool], None]) -> None:
         """Call ``start(True)`` once the decision is stored, ``start(False)`` when it can't be."""
@@ -89,6 +102,8 @@ class Call:
         self.plan: CallPlan | None = None
         self.bridge: MediaBridge | None = None
         self.control: CaptureControl | None = None
+        self.announcing: Announcing | None = None
+        self._beeps = False
         self.termination: Termination | None = None
         self.answered = False
         self.trunk_name: str | None = None
@@ -214,6 +229,10 @@ class Call:
             self.hang_up(Kind.TIME_LIMIT, now, "longest call duration reached")
         elif name == "inactivity":
             self._check_media(now)
+        elif name == "announce" and self.announcing is not None:
+            self.announcing.begin()
+        elif name == "beep":
+            self._beep()
 
     def _trunk_silent(self, now: float) -> None:
         """Nothing came back from the trunk: the next one. An answer that comes after all is ACKed and BYEd."""
@@ -270,6 +289,9 @@ class Call:
             return
         if not self._late_offer:
             session.ack(now)
+        assert self.bridge is not None and self.plan is not None
+        rules = self.host.announcements(self)
+        self.announcing = Announcing(self.plan.call_id, self.bridge, rules, self.host, self._beep)
         self.caller.answer(now, body, self._passed_on(response))
         self._up(now)
 
@@ -291,6 +313,7 @@ class Call:
         if limits.inactivity:
             self._timer("inactivity", now + min(5.0, limits.inactivity / 4))
         self.host.call_answered(self)
+        self._timer("announce", now + ANNOUNCE_SECONDS)
         self.host.capture_may_start(self, self._start_capture)
 
     def _start_capture(self, stored: bool) -> None:
@@ -303,6 +326,22 @@ class Call:
         dialog = self.callee.dialog if self.callee is not None else None
         if dialog is not None:  # the other leg's identity, which nobody knew when the call was set up
             self.bridge.media.mark("answered", trunk=self.trunk_name, sip_call_id=dialog.call_id)
+        if self.announcing is not None:
+            self.announcing.begin()
+
+    def _beep(self) -> None:
+        """The recording beep, while something is captured, and again in its time."""
+        beep, bridge = self.host.beep, self.bridge
+        if beep is None or bridge is None or self.ended:
+            return
+        if not self._beeps:
+            self._beeps = True
+            legs = [side.name.lower() for side in beep.sides]
+            bridge.media.mark("beep", legs=legs, sound=beep.sound.name, every_seconds=beep.seconds)
+        if bridge.media.captured:
+            for side in beep.sides:
+                bridge.play(side, beep.sound)
+        self._timer("beep", self.host.clock() + beep.seconds)
 
     def on_reject(self, session: InviteSession, status: int, response: Response | None, now: float) -> None:
         """The callee's leg failed: the next target where that makes sense, else the caller is told."""
@@ -403,8 +442,10 @@ class Call:
             exchange.respond(487, now)
         self._pending.clear()
         self._awaiting_ack.clear()
+        if self.announcing is not None:
+            self.announcing.stop()
         self.host.call_ended(self, termination)
-        self.bridge = self.control = None
+        self.bridge = self.control = self.announcing = None
         self._timer("forget", now + 70 * self.host.agent.t1)
 
     def _forget(self) -> None:
@@ -516,6 +557,8 @@ class Call:
             self.hang_up(Kind.FAILED, now, str(error))
             return
         ack(now, answer)
+        if self.announcing is not None:
+            self.announcing.begin()
 
 
 def sdp_of(message: Request | Response) -> bytes:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
 
+from gateway.b2bua.announcing import AnnouncementRule, Beep
 from gateway.b2bua.authentication import Authenticator
 from gateway.b2bua.call import Call, CallLimits, CallPlan
 from gateway.b2bua.gate import ConsentGate, Gated
@@ -97,6 +98,8 @@ class CallSettings:
     """How many calls one agent may have at once; 0: no limit."""
     emergency: frozenset[str] = frozenset()
     """Numbers whose calls pass whatever the limits, up to ``EMERGENCY_RESERVE`` more than ``max_calls``."""
+    announcements: tuple[AnnouncementRule, ...] = ()
+    beep: Beep | None = None
 
 
 class CallTable:
@@ -121,6 +124,7 @@ class CallTable:
         self.limits = limits
         self.passed = settings.headers_passed
         self.keys = settings.keys
+        self.beep = settings.beep
         self.router = router
         self.registrar = Registrar()
         self.calls: dict[str, Call] = {}
@@ -143,6 +147,7 @@ class CallTable:
         self._reviewed = -1
         self._answered_at: dict[Call, datetime] = {}
         self._recordings: set[Future[RecordingResult | None]] = set()
+        self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -240,7 +245,7 @@ class CallTable:
         self._store_start(call_id, caller, request)
         stored = self._gate.store(gated) if gated is not None else None
         if gated is not None and stored is not None:
-            self._gated[call] = Gated(gated.mode, gated.record, stored)
+            self._gated[call] = replace(gated, stored=stored)
             self._metrics.decided(gated.mode, gated.record.reason)
         plan = self._plan(call_id, caller, targets, request)
         bridge = self._bridge(plan, caller, gated, request, flow, targets[0])
@@ -368,6 +373,28 @@ class CallTable:
         self._metrics.limited("trunk calls")
         return False
 
+    def clock(self) -> float:
+        return self._clock()
+
+    def later(self, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:
+                self._metrics.exception(error)
+            self.flush()
+
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(run)
+
+    def announcements(self, call: Call) -> tuple[AnnouncementRule, ...]:
+        gated = self._gated.get(call)
+        if gated is None or call.plan is None or call in self._emergencies:
+            return ()
+        organization, two_party = call.plan.organization, gated.prospect_two_party
+        rules = self.settings.announcements
+        return tuple(rule for rule in rules if rule.applies(organization, gated.mode, two_party))
+
     def call_answered(self, call: Call) -> None:
         self._answered_at[call] = self._now()
 
@@ -492,7 +519,7 @@ class CallTable:
             return
         reason = again.record.reason
         call.bridge.media.narrow(mode, f"policy version {again.record.policy_version}: {reason}")
-        self._gated[call] = Gated(again.mode, again.record, gated.stored)
+        self._gated[call] = replace(again, stored=gated.stored)
         self._gate.store(again)
         self._metrics.decided(again.mode, reason)
         log.info("call narrowed", call_id=again.record.call_id, mode=again.mode, reason=reason)

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from gateway.b2bua.identity import Caller
-from gateway.consent.engine import ConsentData, Decision, decide, engine_error
+from gateway.consent.engine import ConsentData, Decision, decide, engine_error, prospect_two_party
 from gateway.consent.facts import Facts
 from gateway.consent.jurisdictions import Jurisdictions
 from gateway.consent.places import AreaCodes
@@ -31,6 +31,8 @@ class Gated:
     record: DecisionMade
     stored: asyncio.Future[None] | None = None
     """Done when the decision is durable; its exception says that it is not."""
+    prospect_two_party: bool = True
+    """Whether the prospect's location is two-party, or not known."""
 
 
 class ConsentGate:
@@ -49,15 +51,18 @@ class ConsentGate:
             "user_state": caller.agent.state,
         }
         version: int | None = None
+        two_party = True
         try:
             policy = await self._store.directory.policy(caller.agent.organization)
             version = policy.version
             facts["prospect_state"] = await self._prospect_state(caller)
             decision = decide(policy.policy, Facts(**facts), self._data, now)
+            two_party = prospect_two_party(policy.policy, Facts(**facts), self._data, now)
         except Exception as error:
             log.error("consent engine error: the call is not recorded", call_id=call_id, exc_info=error)
             decision = engine_error(f"{type(error).__name__}: {error}", self._data, now)
-        return Gated(str(decision.mode), _record(call_id, facts, decision, version, now))
+        record = _record(call_id, facts, decision, version, now)
+        return Gated(str(decision.mode), record, prospect_two_party=two_party)
 
     async def _prospect_state(self, caller: Caller) -> str | None:
         """The trusted header of this very call, else the dialing list."""

@@ -340,6 +340,18 @@ def _decide(policy: Policy, facts: Facts, data: ConsentData, now: datetime | dat
     )  # fmt: skip
 
 
+def prospect_two_party(policy: Policy, facts: Facts, data: ConsentData, now: datetime | date) -> bool:
+    """Whether the prospect's location, as rule 8 finds it, is two-party; one that is not known counts as two-party.
+
+    For what is said to the prospect; it decides nothing about capture. Never raises: what goes wrong inside is True."""
+    try:
+        case = _Case(policy, facts, data, now.astimezone(UTC).date() if isinstance(now, datetime) else now)
+        _rule_8(case)
+        return _prospect_two_party(case) is not False
+    except Exception:
+        return True
+
+
 def engine_error(cause: str, data: Any, now: datetime | date) -> Decision:
     """The answer when deciding failed."""
     version = getattr(getattr(data, "jurisdictions", None), "version", "")

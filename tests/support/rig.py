@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from config.settings import Peer, Settings, Trunk, load
+from config.settings import Announcement, Peer, Settings, Trunk, load
 from gateway.app import Gateway
 from gateway.consent.policy import Policy
 from gateway.sip.digest import ha1
@@ -100,7 +100,12 @@ class Rig:
 
 
 def settings_for(
-    directory: Path, trunks: Sequence[Trunk], *, trusted: bool = True, **sections: dict[str, Any]
+    directory: Path,
+    trunks: Sequence[Trunk],
+    *,
+    trusted: bool = True,
+    announcements: Sequence[Announcement] = (),
+    **sections: dict[str, Any],
 ) -> Settings:
     """The embedded defaults on ephemeral ports under ``directory``; ``sections`` are laid over.
 
@@ -122,7 +127,8 @@ def settings_for(
     merged = {name: {**getattr(base, name).model_dump(), **values} for name, values in changes.items()}
     peer = Peer(name="pbx", networks=("127.0.0.0/8", "::1/128"), organization="acme", trust_state_header=True)  # type: ignore[arg-type]
     peers = [peer] if trusted else []
-    return Settings(**{**base.model_dump(), **merged, "peers": peers, "trunks": list(trunks)})
+    return Settings(**{**base.model_dump(), **merged, "peers": peers, "trunks": list(trunks),
+                       "announcements": list(announcements)})  # fmt: skip
 
 
 async def start_gateway(
@@ -141,10 +147,17 @@ async def start_gateway(
     return gateway
 
 
-async def start_rig(directory: Path, policy: dict[str, Any] | None = None, **sections: dict[str, Any]) -> Rig:
+async def start_rig(
+    directory: Path,
+    policy: dict[str, Any] | None = None,
+    *,
+    announcements: Sequence[Announcement] = (),
+    **sections: dict[str, Any],
+) -> Rig:
     """A gateway, its agent ``alice`` and a carrier."""
     carrier = await Phone.open(tone_hz=1000.0, username="carrier")
     agent = await Phone.open(tone_hz=440.0, username="alice")
     trunk = Trunk(name="carrier", host="127.0.0.1", port=carrier.port)
-    gateway = await start_gateway(settings_for(directory, [trunk], **sections), policy)
+    settings = settings_for(directory, [trunk], announcements=announcements, **sections)
+    gateway = await start_gateway(settings, policy)
     return Rig(directory, carrier, agent, gateway)
