@@ -223,6 +223,8 @@ class Recording(_Section):
     )
     pause_keys: str = Field(pattern=_KEYS, description="What an agent presses to pause capture; empty = nothing")
     resume_keys: str = Field(pattern=_KEYS, description="The same to resume it; equal to pause_keys = either")
+    opt_out_key: str = Field(pattern=r"^[0-9*#]?$", description="The prospect's key for no at any time; empty = none")
+    opt_out_mode: Literal["agent_only", "none"] = Field(description="What is recorded from then on, at the most")
     beep_to: Literal["", "agent", "prospect", "both"] = Field(
         description="Who hears the recording beep; empty = nobody"
     )
@@ -370,6 +372,11 @@ class Announcement(_Section):
     where: Literal["always", "two_party"] = Field(
         default="always", description="two_party: only where the prospect's location is two-party, or not known"
     )
+    consent_key: str = Field(
+        default="", pattern=r"^[0-9*#]?$",
+        description="What the prospect presses afterwards to consent; played only where that can change the decision",
+    )  # fmt: skip
+    consent_seconds: float = Field(default=10.0, gt=0, le=300, description="How long after its end the key counts")
 
 
 class Settings(BaseSettings):

@@ -257,7 +257,15 @@ def make_announcements(settings: Settings) -> tuple[AnnouncementRule, ...]:
         announcement.prepare()
         two_party_only = about.where == "two_party"
         rules.append(
-            AnnouncementRule(announcement, SIDES[about.to], frozenset(about.modes), about.organization, two_party_only)
+            AnnouncementRule(
+                announcement,
+                SIDES[about.to],
+                frozenset(about.modes),
+                about.organization,
+                two_party_only,
+                about.consent_key,
+                about.consent_seconds,
+            )
         )
     return tuple(rules)
 
@@ -292,6 +300,8 @@ def make_table(
             emergency=frozenset(settings.limits.emergency_numbers),
             announcements=announcements,
             beep=_beep(settings),
+            opt_out_key=settings.recording.opt_out_key,
+            opt_out_mode=settings.recording.opt_out_mode,
         ),
         CallLimits(
             no_answer=sip.no_answer_seconds,

@@ -165,7 +165,7 @@ class MediaSession(Protocol):
 
     @property
     def mode(self) -> CaptureMode:
-        """The capture mode now in force; it starts as given to ``open`` and only ever narrows."""
+        """The capture mode in force; it starts as given to ``open`` and only narrows, but for ``admit_prospect``."""
 
     def local(self, side: Side) -> Address:
         """The address and RTP port to put into the SDP that is sent to ``side`` (RTCP is the port after it)."""
@@ -196,6 +196,12 @@ class MediaSession(Protocol):
 
         Raises ValueError if ``mode`` is wider than the present one. The file keeps its channel count.
         """
+
+    def admit_prospect(self, decision: Mapping[str, Any], **details: object) -> None:
+        """The one widening: from ``agent_only`` to ``both``, because the prospect has consented. The prospect's leg is
+        captured from now on. ``decision`` is the new one, stored already; ``details`` go into the manifest.
+
+        Raises ValueError if ``mode`` is not ``agent_only`` now, or capture has not started."""
 
     def pause(self, **details: object) -> None:
         """Capture nothing until ``resume``: the rings of all legs are gone when this returns, the file is silence from

@@ -88,6 +88,8 @@ class Recording(Protocol):
 
     def resume(self, at_ns: int, details: Mapping[str, object]) -> None: ...
 
+    def widen(self, decision: Mapping[str, Any], at_ns: int, details: Mapping[str, object]) -> None: ...
+
     def mark(self, event: str, at_ns: int, details: Mapping[str, object]) -> None: ...
 
     def finish(
@@ -318,6 +320,18 @@ class NativeMediaSession:
         remaining = self._stop_rings(mode)
         at_ns = time.monotonic_ns()
         self._tell(lambda recording: recording.narrow(mode, reason, at_ns, remaining))
+
+    def admit_prospect(self, decision: Mapping[str, Any], **details: object) -> None:
+        recording = self._recording
+        if self._mode is not CaptureMode.AGENT_ONLY or recording is None or self._finished is not None:
+            raise ValueError(f"the capture of {self._mode.value} can't be widened")
+        self._mode = CaptureMode.BOTH
+        at_ns = time.monotonic_ns()
+        self._tell(lambda recording: recording.widen(decision, at_ns, details))
+        if Side.PROSPECT in self._codecs:
+            self._tell_codecs(Side.PROSPECT, at_ns)
+        if self._paused is None:
+            self._mark_missing(self._start_rings(at_ns))
 
     def _stop_rings(self, mode: CaptureMode) -> dict[Side, bytes]:
         """Destroy the rings that ``mode`` does not allow; what was still in them."""

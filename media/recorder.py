@@ -57,7 +57,7 @@ class Clock:
 
 Command = Callable[["Recording"], None]
 _ANNOUNCED = frozenset({"announcement", "announcement_end", "announcement_failed"})
-_EDGES = frozenset({"narrow", "pause", "pause_end"}) | _ANNOUNCED
+_EDGES = frozenset({"narrow", "widen", "pause", "pause_end"}) | _ANNOUNCED
 """Events that every manifest has, a recovered one's too."""
 
 
@@ -85,6 +85,7 @@ class Recording:
         self._source = source
         self._start_ns = start_ns
         self._started = recorder.clock.utc()
+        self._decision = dict(request.decision)
         self._sides = SIDES[mode]
         self._legs = {side: LegTimeline(start_ns, keep=self._keeper(side)) for side in self._sides}
         self._received_before = _received(source.stats())
@@ -110,6 +111,11 @@ class Recording:
     def narrow(self, mode: CaptureMode, reason: str, at_ns: int, remaining: Mapping[Side, bytes]) -> None:
         """Legs that ``mode`` does not name are silence from ``at_ns`` on; with ``none`` the file ends there."""
         self._commands.append(lambda r: r._narrow(mode, reason, at_ns, remaining))
+        self._thread.wake()
+
+    def widen(self, decision: Mapping[str, Any], at_ns: int, details: Mapping[str, object]) -> None:
+        """From the agent's leg to both: the prospect's is silence until ``at_ns``. ``decision`` is the one in force."""
+        self._commands.append(lambda r: r._widen(decision, at_ns, details))
         self._thread.wake()
 
     def mark(self, event: str, at_ns: int, details: Mapping[str, object]) -> None:
@@ -176,7 +182,7 @@ class Recording:
             "organization": self.request.organization,
             "call_id": self.request.call_id,
             "mode": str(self.mode),
-            "decision": dict(self.request.decision),
+            "decision": self._decision,
             "call": dict(self.request.call),
             "started": utc(self._started),
         }
@@ -264,6 +270,28 @@ class Recording:
         if mode is CaptureMode.NONE:
             self._limit = sample
         self._note_edge("the narrowing could not be noted")
+
+    def _widen(self, decision: Mapping[str, Any], at_ns: int, details: Mapping[str, object]) -> None:
+        if self._sides != SIDES[CaptureMode.AGENT_ONLY] or self._ending is not None:
+            return
+        try:
+            if self._writer is not None:
+                self._writer.widen()
+        except OSError as error:
+            self._trouble("the prospect's channel could not be added", error)
+            return
+        self._decision = dict(decision)
+        self.mode, self._sides = CaptureMode.BOTH, SIDES[CaptureMode.BOTH]
+        leg = self._legs[Side.PROSPECT] = LegTimeline(self._start_ns, keep=self._keeper(Side.PROSPECT))
+        if self._rate is not None:
+            leg.rate = self._rate
+        leg.interrupt()
+        self._silences.begin(Side.PROSPECT, self._position(at_ns))
+        if self._written:
+            leg.take(self._written)
+        self._received_before = {**self._received_before, Side.PROSPECT: _received(self._source.stats())[Side.PROSPECT]}
+        self._mark("widen", at_ns, {"mode": str(self.mode), **details})
+        self._note_edge("the widening could not be noted")
 
     def _feed(self, remaining: Mapping[Side, bytes]) -> None:
         """Take what was left in rings that are gone; positions are samples from here on."""

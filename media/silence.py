@@ -19,6 +19,8 @@ class Silences:
     """First sample and the one after the last; None: still paused."""
     ended: dict[Side, int] = field(default_factory=dict)
     """Legs that are silent from a sample on."""
+    begun: dict[Side, int] = field(default_factory=dict)
+    """Legs that are silent until a sample."""
 
     @property
     def paused(self) -> bool:
@@ -36,14 +38,19 @@ class Silences:
     def end(self, side: Side, sample: int) -> None:
         self.ended[side] = min(sample, self.ended.get(side, sample))
 
+    def begin(self, side: Side, sample: int) -> None:
+        self.begun[side] = sample
+
     def apply(self, side: Side, samples: Samples, first: int) -> None:
         """Silence what must be, in samples of a leg that begin at position ``first``."""
-        if not (self.pauses or self.ended):
+        if not (self.pauses or self.ended or self.begun):
             return
         for begin, end in reversed(self.pauses):
             if end is not None and end <= first:
                 break
             samples[max(0, begin - first) : None if end is None else max(0, end - first)] = 0
+        if side in self.begun:
+            samples[: max(0, self.begun[side] - first)] = 0
         if side in self.ended:
             samples[max(0, self.ended[side] - first) :] = 0
 

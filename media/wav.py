@@ -23,6 +23,10 @@ def header(channels: int, frames: int, rate: int = SAMPLE_RATE) -> bytes:
     )  # fmt: skip
 
 
+WIDENED_AT_ONCE = 1 << 18
+"""Frames."""
+
+
 class WavWriter:
     """One growing file. Samples are written before the header counts them, each at its own offset: what fails to be
     written is a hole of silence, and the next write is at its place again. Methods raise OSError."""
@@ -55,6 +59,27 @@ class WavWriter:
         self.frames += len(data) // (self.channels * 2)
         self._write(data, offset)
         self._write(header(self.channels, self.frames, self.rate), 0)
+
+    def widen(self) -> None:
+        """From one channel to two: what there is becomes channel 0, channel 1 is silence until now. When this raises,
+        the file is as it was."""
+        made = self.path.with_name(self.path.name + ".tmp")
+        descriptor = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o640)
+        old, self._descriptor = self._descriptor, descriptor
+        try:
+            for first in range(0, self.frames, WIDENED_AT_ONCE):
+                data = os.pread(old, min(WIDENED_AT_ONCE, self.frames - first) * 2, HEADER_BYTES + first * 2)
+                frames = np.zeros((len(data) // 2, 2), dtype="<i2")
+                frames[:, 0] = np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2")
+                self._write(frames.data.cast("B"), HEADER_BYTES + first * 4)
+            self._write(header(2, self.frames, self.rate), 0)
+            made.replace(self.path)
+        except OSError:
+            self._descriptor = old
+            os.close(descriptor)
+            raise
+        os.close(old)
+        self.channels = 2
 
     def finish(self) -> None:
         """The header right, the length right (a hole at the end included), everything on the disk."""

@@ -308,6 +308,7 @@ def _check_audio(manifest: _Manifest, path: Path, report: Report) -> None:
     report.seconds += about.frames / max(1, about.samplerate)
     try:
         _check_narrowed(manifest, path, about.channels, report)
+        _check_widened(manifest, path, about.channels, report)
         _check_pauses(manifest, path, about.channels, report)
     except (OSError, RuntimeError) as error:
         report.add(name, "unreadable audio", str(error))
@@ -324,6 +325,20 @@ def _check_narrowed(manifest: _Manifest, path: Path, channels: int, report: Repo
             if heard is not None:
                 detail = f"channel {channel} has sound at sample {heard}, {left} channels are allowed from {sample} on"
                 report.add(manifest.name, "captured after narrowing", detail)
+
+
+def _check_widened(manifest: _Manifest, path: Path, channels: int, report: Report) -> None:
+    """Before the prospect consented their leg is silence, and the decision in force says that they did."""
+    for event in manifest.value["events"]:
+        if not isinstance(event, dict) or event.get("event") != "widen" or not isinstance(event.get("sample"), int):
+            continue
+        reason = manifest.value["decision"].get("reason")
+        if reason != "prospect_consented" or not manifest.value["decision"].get("consent"):
+            report.add(manifest.name, "widened without consent", f"the decision's reason is {reason!r}")
+        heard = _first_sound(path, 1, 0, event["sample"]) if channels > 1 else None
+        if heard is not None:
+            detail = f"channel 1 has sound at sample {heard}, consent was given at {event['sample']}"
+            report.add(manifest.name, "captured before consent", detail)
 
 
 def _check_pauses(manifest: _Manifest, path: Path, channels: int, report: Report) -> None:

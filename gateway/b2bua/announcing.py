@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from gateway.b2bua.media_bridge import MediaBridge
+from gateway.consent.asked import may_widen
 from media.announcement import Announcement
 from media.engine import CaptureMode, Side
 
@@ -35,9 +36,32 @@ class AnnouncementRule:
     """"" is every one."""
     two_party_only: bool = False
     """Only where the prospect's location is two-party, or not known."""
+    consent_key: str = ""
+    """What the prospect presses to consent; such a one is played only where that can change something."""
+    consent_seconds: float = 10.0
 
-    def applies(self, organization: str, mode: str, two_party: bool) -> bool:
-        return self.organization in ("", organization) and mode in self.modes and (two_party or not self.two_party_only)
+    def applies(self, organization: str, mode: str, reason: str, two_party: bool) -> bool:
+        return (
+            self.organization in ("", organization)
+            and mode in self.modes
+            and (two_party or not self.two_party_only)
+            and (not self.consent_key or may_widen(mode, reason))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prospect has heard the whole of an announcement that asks for consent. Times in seconds of the call's clock."""
+
+    key: str
+    since: float
+    until: float
+    file: str
+    sha256: str
+
+    def consents(self, key: str, now: float) -> bool:
+        """Whether a key of the prospect's is the answer, in time."""
+        return bool(self.key) and key == self.key and self.since <= now <= self.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +75,9 @@ class Beep:
 
 class AnnouncingHost(Protocol):
     """What announcing needs beside the call."""
+
+    def clock(self) -> float:
+        """Seconds."""
 
     def later(self, work: Callable[[], None]) -> None:
         """Run ``work`` in the call's own thread; may be called from any thread."""
@@ -70,6 +97,7 @@ class Announcing:
         self._over = over
         self._begun = False
         self._stopped = False
+        self.asked: Asked | None = None
         if self._left:
             self._apart(True)
 
@@ -106,7 +134,7 @@ class Announcing:
         if not waiting:
             self._next()
         for side, future in tuple(waiting.items()):
-            future.add_done_callback(self._ended(rule.announcement, side, waiting))
+            future.add_done_callback(self._ended(rule, side, waiting))
 
     def _begin_one(self, announcement: Announcement, side: Side) -> Future[int] | None:
         playing = self._bridge.play(side, announcement)
@@ -120,13 +148,14 @@ class Announcing:
         return playing
 
     def _ended(
-        self, announcement: Announcement, side: Side, waiting: dict[Side, Future[int]]
+        self, rule: AnnouncementRule, side: Side, waiting: dict[Side, Future[int]]
     ) -> Callable[[Future[int]], None]:
-        return lambda done: self._host.later(lambda: self._one_over(announcement, side, waiting, done.result()))
+        return lambda done: self._host.later(lambda: self._one_over(rule, side, waiting, done.result()))
 
-    def _one_over(self, announcement: Announcement, side: Side, waiting: dict[Side, Future[int]], sent: int) -> None:
+    def _one_over(self, rule: AnnouncementRule, side: Side, waiting: dict[Side, Future[int]], sent: int) -> None:
         if self._stopped:
             return
+        announcement = rule.announcement
         waiting.pop(side)
         packets = -(-len(announcement.samples) * PACKETS_PER_SECOND // announcement.rate)
         heard = round(sent / PACKETS_PER_SECOND, 3)
@@ -134,6 +163,10 @@ class Announcing:
             "announcement_end", leg=side.name.lower(), file=announcement.name, sha256=announcement.sha256,
             played_seconds=min(heard, round(announcement.seconds, 3)), complete=sent >= packets,
         )  # fmt: skip
+        if side is Side.PROSPECT and rule.consent_key and sent >= packets:
+            now = self._host.clock()
+            until = now + rule.consent_seconds
+            self.asked = Asked(rule.consent_key, now, until, announcement.name, announcement.sha256)
         if sent == 0:
             self._unannounced(side)
         if not waiting:

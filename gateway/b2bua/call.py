@@ -79,6 +79,9 @@ class CallHost(Protocol):
     def announcements(self, call: Call) -> Sequence[AnnouncementRule]:
         """What is to be played in this call when it is answered."""
 
+    def prospect_key(self, call: Call, key: str, now: float, via: str) -> None:
+        """The prospect pressed a key in an answered call."""
+
     def capture_may_start(self, call: Call, start: Callable[[bool], None]) -> None:
         """Call ``start(True)`` once the decision is stored, ``start(False)`` when it can't be."""
 
@@ -132,7 +135,7 @@ class Call:
     def start(self, plan: CallPlan, bridge: MediaBridge, now: float) -> None:
         """Dial the first target. The caller's INVITE is ``self.caller.invite``."""
         self.plan, self.bridge = plan, bridge
-        self.control = CaptureControl(plan.call_id, bridge.media, self.host.keys)
+        self.control = CaptureControl(plan.call_id, bridge.media, self.host.keys, self._prospect_key)
         bridge.media.listen(self.control.press_event)
         self._targets = list(plan.targets)
         if self.host.limits.no_answer:
@@ -328,6 +331,10 @@ class Call:
             self.bridge.media.mark("answered", trunk=self.trunk_name, sip_call_id=dialog.call_id)
         if self.announcing is not None:
             self.announcing.begin()
+
+    def _prospect_key(self, key: str, now: float, via: str) -> None:
+        if self.answered and not self.ended:
+            self.host.prospect_key(self, key, now, via)
 
     def _beep(self) -> None:
         """The recording beep, while something is captured, and again in its time."""

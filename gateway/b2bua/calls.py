@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from gateway.b2bua.announcing import AnnouncementRule, Beep
+from gateway.b2bua.announcing import AnnouncementRule, Asked, Beep
 from gateway.b2bua.authentication import Authenticator
 from gateway.b2bua.call import Call, CallLimits, CallPlan
 from gateway.b2bua.gate import ConsentGate, Gated
@@ -23,9 +23,11 @@ from gateway.b2bua.identity import Caller, Identifier, caller_user, dialed_user
 from gateway.b2bua.keys import Control, ControlKeys
 from gateway.b2bua.lines import Lines
 from gateway.b2bua.media_bridge import MediaBridge
+from gateway.b2bua.prospect import ProspectKeys
 from gateway.b2bua.registrar import Registrar
 from gateway.b2bua.routing import Router, Target, Trunk, peer_target
 from gateway.b2bua.termination import EndedBy, Kind, Termination
+from gateway.consent.asked import CONSENTED, may_widen
 from gateway.guard.emergency import dials_one_of
 from gateway.sip.errors import SipError
 from gateway.sip.flow import Flow
@@ -100,6 +102,9 @@ class CallSettings:
     """Numbers whose calls pass whatever the limits, up to ``EMERGENCY_RESERVE`` more than ``max_calls``."""
     announcements: tuple[AnnouncementRule, ...] = ()
     beep: Beep | None = None
+    opt_out_key: str = ""
+    """What a prospect presses to be recorded no longer; "" is nothing."""
+    opt_out_mode: str = "agent_only"
 
 
 class CallTable:
@@ -147,6 +152,7 @@ class CallTable:
         self._reviewed = -1
         self._answered_at: dict[Call, datetime] = {}
         self._recordings: set[Future[RecordingResult | None]] = set()
+        self._prospects = ProspectKeys(gate, self, now, settings.opt_out_key, settings.opt_out_mode)
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -393,7 +399,30 @@ class CallTable:
             return ()
         organization, two_party = call.plan.organization, gated.prospect_two_party
         rules = self.settings.announcements
-        return tuple(rule for rule in rules if rule.applies(organization, gated.mode, two_party))
+        reason = gated.record.reason
+        return tuple(rule for rule in rules if rule.applies(organization, gated.mode, reason, two_party))
+
+    def decision(self, call: Call) -> Gated | None:
+        return self._gated.get(call)
+
+    def decided_anew(self, call: Call, gated: Gated) -> None:
+        if call in self._gated:
+            self._gated[call] = gated
+            self._metrics.decided(gated.mode, gated.record.reason)
+
+    def prospect_key(self, call: Call, key: str, now: float, via: str) -> None:
+        asked = call.announcing.asked if call.announcing is not None else None
+        if self.settings.opt_out_key and key == self.settings.opt_out_key:
+            self._prospects.opt_out(call)
+        elif asked is not None and asked.consents(key, now):
+            self._spawn(self._consent(call, asked, via))
+
+    async def _consent(self, call: Call, asked: Asked, via: str) -> None:
+        """What goes wrong widens nothing."""
+        try:
+            await self._prospects.consent(call, asked, via)
+        except Exception as error:
+            self._metrics.exception(error)
 
     def call_answered(self, call: Call) -> None:
         self._answered_at[call] = self._now()
@@ -514,6 +543,8 @@ class CallTable:
             if not isinstance(error, UnreadablePolicy):
                 raise
             again = self._gate.undecidable(gated.record, str(error), self._now())
+        if gated.record.reason == CONSENTED and may_widen(again.mode, again.record.reason):
+            return  # the prospect's consent holds as long as their location is all that speaks against it
         mode = CaptureMode(again.mode)
         if call not in self._gated or call.bridge is None or mode.width >= call.bridge.media.mode.width:
             return

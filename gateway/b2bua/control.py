@@ -3,6 +3,8 @@ of the agent's with a ``Record`` header."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from gateway.b2bua.keys import Control, ControlKeys, KeyLine, control_of_header, key_of_info
@@ -14,9 +16,14 @@ log = structlog.get_logger("control")
 
 
 class CaptureControl:
-    """One call's. Only the agent's leg has a say; the prospect's keys mean nothing here."""
+    """One call's. Only the agent's leg has a say in pauses; the prospect's keys go to ``on_prospect_key``: the key,
+    when it was pressed, and how it came."""
 
-    def __init__(self, call_id: str, media: MediaSession, keys: ControlKeys) -> None:
+    def __init__(
+        self, call_id: str, media: MediaSession, keys: ControlKeys,
+        on_prospect_key: Callable[[str, float, str], None] = lambda key, now, via: None,
+    ) -> None:  # fmt: skip
+        self._on_prospect_key = on_prospect_key
         self._call_id = call_id
         self._media = media
         self._line = KeyLine(keys)
@@ -28,6 +35,8 @@ class CaptureControl:
     def take_info(self, side: Side, request: Request, now: float) -> bool:
         """An INFO within the call. True: it was for the gateway alone, and is not for the other leg."""
         if side is not Side.AGENT:
+            if key := key_of_info(request.content_type, request.body):
+                self.press(side, key, now, via="info")
             return False
         control = control_of_header(request.get("record"))
         if control is not None:
@@ -39,7 +48,9 @@ class CaptureControl:
 
     def press(self, side: Side, key: str, now: float, *, via: str) -> None:
         """A key of a leg, however it came."""
-        if side is Side.AGENT and (control := self._line.press(key, now, paused=self.paused)) is not None:
+        if side is Side.PROSPECT:
+            self._on_prospect_key(key, now, via)
+        elif (control := self._line.press(key, now, paused=self.paused)) is not None:
             self.apply(control, via=via, by="agent")
 
     def press_event(self, side: Side, pressed: PressedKey) -> None:

@@ -6,7 +6,7 @@ Whatever goes wrong here gives ``none`` and ``engine_error``; the call itself go
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -84,6 +84,22 @@ class ConsentGate:
         """``engine_error`` for a call whose policy can't be understood any more."""
         log.error("consent engine error: the call is recorded no longer", call_id=made.call_id, error=why)
         return Gated("none", _record(made.call_id, dict(made.facts), engine_error(why, self._data, now), None, now))
+
+    def changed(self, gated: Gated, answer: dict[str, Any], now: datetime) -> Gated:
+        """The decision that the prospect's own key has made of ``gated``; see ``gateway.consent.asked``."""
+        record = replace(
+            gated.record,
+            mode=answer["mode"],
+            reason=answer["reason"],
+            rule=answer["rule"],
+            decided_at=now,
+            answer=answer,
+        )
+        return replace(gated, mode=answer["mode"], record=record)
+
+    async def refresh(self) -> None:
+        """Look whether somebody else has changed what is decided by: ``generation`` tells. Raises StoreError."""
+        await self._store.directory.refresh()
 
     @property
     def generation(self) -> int:

@@ -47,6 +47,9 @@ class FakeGate:
         self.asked.append(caller)
         return Gated(self.mode, DecisionMade(call_id, self.mode, "one_party", 12, 1, "test", now))
 
+    async def refresh(self) -> None:
+        return
+
     def store(self, gated: Gated) -> asyncio.Future[None]:
         return self._store.journal.decision_made(gated.record)
 

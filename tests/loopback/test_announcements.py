@@ -74,9 +74,9 @@ async def test_an_announcement_before_the_ends_hear_each_other(tmp_path: Path, t
             played = PACKETS if to in (name, "both") else 0
             if played:
                 assert level(heard[2 : PACKETS - 2], ANNOUNCED_HZ) == pytest.approx(20 * np.log10(0.3), abs=1)
-                assert level(heard[2 : PACKETS - 2], other_hz) < -45
+                assert level(heard[2 : PACKETS - 2], other_hz) < -35
             assert level(heard[played : played + 25], other_hz) > -20
-            assert level(heard[played : played + 25], ANNOUNCED_HZ) < -45
+            assert level(heard[played : played + 25], ANNOUNCED_HZ) < -35
             assert_one_row(heard)
         legs = [name for name in ("agent", "prospect") if to in (name, "both")]
         events = [e for e in recorded.manifest["events"] if e["event"].startswith("announcement")]
@@ -90,7 +90,7 @@ async def test_an_announcement_before_the_ends_hear_each_other(tmp_path: Path, t
         assert len(events) == 2 * len(legs)
         # what is played is said by nobody on the call: it is not in the file
         for side in Side:
-            assert recorded.level(side, ANNOUNCED_HZ) < -45
+            assert recorded.level(side, ANNOUNCED_HZ) < -35
         assert recorded.manifest["outcome"] == "complete"
         assert audit(rig.directory / "recordings").findings == []
     finally:
@@ -168,7 +168,7 @@ async def test_the_recording_beep(tmp_path: Path) -> None:
         assert_one_row(call.rtp.received)
         assert max(level([packet], BEEP_HZ) for packet in far.rtp.received) < -30
         for side in Side:
-            assert recorded.level(side, BEEP_HZ) < -45
+            assert recorded.level(side, BEEP_HZ) < -35
         (beep,) = [e for e in recorded.manifest["events"] if e["event"] == "beep"]
         assert (beep["legs"], beep["every_seconds"]) == (["agent"], 1.0)
     finally:

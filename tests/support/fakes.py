@@ -69,6 +69,12 @@ class FakeMediaSession:
         self._mode = mode
         self.log.append(("narrow", mode))
 
+    def admit_prospect(self, decision: Mapping[str, Any], **details: object) -> None:
+        if self._mode is not CaptureMode.AGENT_ONLY:
+            raise ValueError("not agent_only")
+        self._mode = CaptureMode.BOTH
+        self.log.append(("admit", details))
+
     def pause(self, **details: object) -> None:
         self.paused = True
         self.log.append(("pause", details))

@@ -31,6 +31,8 @@ REASONS = {
     "prospect_location_unknown": "the prospect's number tells no state",
     "prospect_two_party": "the prospect is in a two-party consent state",
     "user_two_party": "the user is in a two-party consent state",
+    "prospect_consented": "the prospect was asked and pressed the key that consents",
+    "prospect_opted_out": "the prospect pressed the key that ends recording",
     "one_party": "everyone who counts is in a one-party consent state",
 }
 
