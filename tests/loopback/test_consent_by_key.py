@@ -21,6 +21,12 @@ from tests.loopback.test_pauses import go_on, info
 from tests.support.rig import Recorded, Rig, start_rig
 
 
+@pytest.fixture(autouse=True)
+def nine_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOPARTY_RECORDING__OPT_OUT_KEY", "9")
+
+
+
 def asking(directory: Path, seconds: float = 0.2, **options: Any) -> Announcement:
     return Announcement(file=wav(directory, seconds), modes=("agent_only",), consent_key="1", **options)
 

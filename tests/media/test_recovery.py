@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -44,8 +45,18 @@ RECORDS = """
 """
 
 
-def killed(root: Path, after: float, count: int = 4) -> None:
-    """A process that records ``count`` calls at once, and finishes one now and then, killed after a time."""
+def largest_part(root: Path) -> int:
+    """Bytes; 0 where there is no file that is being written."""
+    sizes = [0]
+    for part in root.rglob("*.wav.part"):
+        with contextlib.suppress(FileNotFoundError):  # it has just been finished
+            sizes.append(part.stat().st_size)
+    return max(sizes)
+
+
+def killed(root: Path, after: float, count: int = 4, least: int = 44) -> None:
+    """A process that records ``count`` calls at once, and finishes one now and then, killed after a time, when some
+    file has ``least`` bytes."""
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(RECORDS), str(root), str(count)],
         stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
@@ -53,7 +64,7 @@ def killed(root: Path, after: float, count: int = 4) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     deadline = time.monotonic() + after
-    while time.monotonic() < deadline or not list(root.rglob("*.wav.part")):
+    while time.monotonic() < deadline or largest_part(root) < least:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=10)
@@ -81,7 +92,7 @@ def test_after_kill_9_files_are_readable_and_recovery_finishes_them(tmp_path: Pa
 
 
 def test_what_was_recovered_says_so(tmp_path: Path) -> None:
-    killed(tmp_path, 0.05, count=1)
+    killed(tmp_path, 0.05, count=1, least=45)
     (result,) = recover(tmp_path)
     assert result.outcome is Outcome.RECOVERED
     assert result.manifest_path is not None
@@ -93,7 +104,7 @@ def test_what_was_recovered_says_so(tmp_path: Path) -> None:
 
 def test_a_kill_between_file_and_manifest(tmp_path: Path) -> None:
     """The audio has its name already, the manifest is not there yet."""
-    killed(tmp_path, 0.05, count=1)
+    killed(tmp_path, 0.05, count=1, least=45)
     (part,) = tmp_path.rglob("*.wav.part")
     part.rename(part.with_suffix(""))
     (result,) = recover(tmp_path)
@@ -140,7 +151,7 @@ def test_a_sidecar_that_cannot_be_read_stops_nothing(tmp_path: Path, content: by
 
 def test_a_kill_before_a_small_file_had_its_name(tmp_path: Path) -> None:
     """Sidecar, manifest and head of the chain are each written under another name first."""
-    killed(tmp_path, 0.05, count=1)
+    killed(tmp_path, 0.05, count=1, least=45)
     (sidecar,) = tmp_path.rglob("*.part.json")
     for path in (sidecar, sidecar.with_name("call-9.json"), tmp_path / "acme" / "chain.json"):
         path.with_name(path.name + ".tmp").write_bytes(b'{"call_id"')
@@ -151,7 +162,7 @@ def test_a_kill_before_a_small_file_had_its_name(tmp_path: Path) -> None:
 
 
 def test_a_part_that_is_no_wav_is_said_to_be_lost(tmp_path: Path) -> None:
-    killed(tmp_path, 0.05, count=1)
+    killed(tmp_path, 0.05, count=1, least=45)
     (part,) = tmp_path.rglob("*.wav.part")
     part.write_bytes(b"not audio")
     (result,) = recover(tmp_path)
