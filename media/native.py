@@ -474,7 +474,7 @@ class NativeMediaEngine:
 
     def _forget(self, session: NativeMediaSession) -> None:
         self._sessions.pop(session.relay, None)
-        for side in Side:
+        for side in _SIDES_OF[CaptureMode.BOTH]:
             self._ports.release(session.local(side))
 
     def close(self, timeout: float) -> None:

@@ -122,9 +122,8 @@ class MediaBridge:
             self.media.mark("unusable far end", leg=side.name.lower(), error=str(error))
 
     def _mark_holds(self) -> None:
-        for side in Side:
-            stream = self._legs[side].stream
-            if stream is None:
+        for side, leg in self._legs.items():
+            if leg.stream is None:
                 continue
             held = not self._expected(side)
             if held != self._held.get(side, False):

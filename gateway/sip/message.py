@@ -274,11 +274,12 @@ class Request(Message):
     ) -> Response:
         """A response with the headers of RFC 3261 §8.2.6.2; ``to_tag`` is added where To has none yet."""
         copied = []
-        for key, value in self.headers:
+        for header in self.headers:
+            key = header[0]
             if key in ("via", "from", "call-id", "cseq"):
-                copied.append((key, value))
+                copied.append(header)
             elif key == "to":
-                copied.append((key, tagged(value, to_tag) if to_tag and status > 100 else value))
+                copied.append((key, tagged(header[1], to_tag)) if to_tag and status > 100 else header)
         copied.extend(headers)
         return Response(status, reason, copied)
 
@@ -417,7 +418,7 @@ _named = lru_cache(maxsize=512)(_name_of)
 
 def _body(message: Message, body: bytes) -> bytes:
     length = message.get("content-length")
-    if length is None:
+    if length is None or (length == "0" and not body):
         return body
     if not _DIGITS.match(length):
         message.defect = message.defect or ParseError("Bad Content-Length")

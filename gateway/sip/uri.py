@@ -149,7 +149,8 @@ class Uri:
     @property
     def username(self) -> str:
         """The user part unescaped, without password or user parameters (RFC 3261 §19.1.4: compared like that)."""
-        return unquote((self.user or "").partition(":")[0], encoding="latin-1").partition(";")[0]
+        user = (self.user or "").partition(":")[0]
+        return (unquote(user, encoding="latin-1") if "%" in user else user).partition(";")[0]
 
     @property
     def secure(self) -> bool:
