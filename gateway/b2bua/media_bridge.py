@@ -37,7 +37,8 @@ class MediaBridge:
     def restart(self, callee: Side) -> None:
         """The callee's leg starts anew with another target; the caller's offer will be given once more."""
         self._legs[callee.other].rollback()
-        self._legs[callee] = self._leg(callee)
+        if not self._legs[callee].untouched:
+            self._legs[callee] = self._leg(callee)
         if self._applied.pop(callee, None) is not None:
             self.media.set_remote(callee, None)
 

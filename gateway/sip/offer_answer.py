@@ -202,6 +202,11 @@ class LegSdp:
         return found
 
     @property
+    def untouched(self) -> bool:
+        """Nothing was ever sent to this leg, nor received from it."""
+        return self._sent_sdp is None and self._remote is None and self._agreed is None
+
+    @property
     def stream(self) -> Stream | None:
         """What this leg said last and was agreed on: what a third party is offered on a transfer."""
         return self._agreed.remote.stream if self._agreed is not None else None
