@@ -389,9 +389,8 @@ class LegSdp:
             self._layout, self._index = (), 0
 
     def _send(self, stream: Stream, layout: tuple[Media, ...], index: int) -> bytes:
-        lines = [_declined(media) for media in layout]
-        lines[index] = self._audio(stream, layout[index])
-        media, previous = tuple(lines), self._sent_sdp
+        media = tuple(self._audio(stream, m) if i == index else _declined(m) for i, m in enumerate(layout))
+        previous = self._sent_sdp
         if previous is None:
             if self._origin.host != self.host:
                 self._origin = replace(self._origin, host=self.host)
