@@ -56,15 +56,24 @@ _SIDES_OF = {
 T = TypeVar("T")
 
 
-@lru_cache(maxsize=4096)
-def _parse_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return ipaddress.ip_address(host)
-
-
 class UnusableAddress(MediaError):
     """A far end signalled an address that packets cannot be sent to (RFC 3261 §21.4.26: 488)."""
 
     sip_status = 488
+
+
+@lru_cache(maxsize=4096)
+def _reachable(host: str) -> str | None:
+    """An IP literal as the system writes it, None for the unspecified address. Raises UnusableAddress."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise UnusableAddress(f"{host!r} is not an IP literal") from None
+    if address.is_unspecified:
+        return None
+    if address.is_multicast or str(address) == "255.255.255.255":
+        raise UnusableAddress(f"RTP cannot be relayed to {address}")
+    return str(address)
 
 
 class CaptureSource(Protocol):
@@ -189,17 +198,13 @@ class NativeMediaSession:
             raise UnusableAddress(str(error)) from None
 
     def _target(self, address: Address) -> tuple[str, int] | None:
-        try:
-            host = _parse_ip(address.host)
-        except ValueError:
-            raise UnusableAddress(f"{address.host!r} is not an IP literal") from None
-        if host.is_unspecified:
+        host = _reachable(address.host)
+        if host is None:
             return None
-        if host.is_multicast or str(host) == "255.255.255.255":
-            raise UnusableAddress(f"RTP cannot be relayed to {host}")
-        if any(str(host) == own.host and address.port in (own.port, own.port + 1) for own in self._local):
-            raise UnusableAddress(f"{host} port {address.port} is the relay's own")
-        return str(host), address.port
+        for own in self._local:
+            if host == own.host and address.port in (own.port, own.port + 1):
+                raise UnusableAddress(f"{host} port {address.port} is the relay's own")
+        return host, address.port
 
     def set_codecs(self, side: Side, codecs: Mapping[int, Codec]) -> None:
         if self._finished is not None:
@@ -365,10 +370,11 @@ class NativeMediaSession:
     def _finish(
         self, end_ns: int, termination: Mapping[str, Any], remaining: dict[Side, bytes]
     ) -> Future[RecordingResult | None]:
-        stats = replace(self.stats(), quality=self.quality().as_dict())
-        finished = self._tell(lambda recording: recording.finish(end_ns, termination, remaining, stats))
-        if finished is not None:
-            return cast("Future[RecordingResult | None]", finished)
+        if self._recording is not None:
+            stats = replace(self.stats(), quality=self.quality().as_dict())
+            finished = self._tell(lambda recording: recording.finish(end_ns, termination, remaining, stats))
+            if finished is not None:
+                return cast("Future[RecordingResult | None]", finished)
         nothing: Future[RecordingResult | None] = Future()
         nothing.set_result(None)
         return nothing
@@ -468,7 +474,7 @@ class NativeMediaEngine:
 
     def _forget(self, session: NativeMediaSession) -> None:
         self._sessions.pop(session.relay, None)
-        for side in Side:
+        for side in _SIDES_OF[CaptureMode.BOTH]:
             self._ports.release(session.local(side))
 
     def close(self, timeout: float) -> None:

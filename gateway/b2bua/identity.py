@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from gateway.b2bua.authentication import Authenticator
@@ -14,6 +15,7 @@ from gateway.store.directory import Directory
 from gateway.store.records import Agent
 
 STATE_HEADER = "x-prospect-state"
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +104,4 @@ def caller_user(request: Request) -> str:
 
 def _printable(name: str) -> str:
     """``name``, unless an escape hid a control character in it: that is nobody's, and must get nowhere."""
-    return "" if any(char < " " or char == "\x7f" for char in name) else name
+    return "" if _CONTROL.search(name) else name

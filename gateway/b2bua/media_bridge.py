@@ -37,7 +37,8 @@ class MediaBridge:
     def restart(self, callee: Side) -> None:
         """The callee's leg starts anew with another target; the caller's offer will be given once more."""
         self._legs[callee.other].rollback()
-        self._legs[callee] = self._leg(callee)
+        if not self._legs[callee].untouched:
+            self._legs[callee] = self._leg(callee)
         if self._applied.pop(callee, None) is not None:
             self.media.set_remote(callee, None)
 
@@ -122,9 +123,8 @@ class MediaBridge:
             self.media.mark("unusable far end", leg=side.name.lower(), error=str(error))
 
     def _mark_holds(self) -> None:
-        for side in Side:
-            stream = self._legs[side].stream
-            if stream is None:
+        for side, leg in self._legs.items():
+            if leg.stream is None:
                 continue
             held = not self._expected(side)
             if held != self._held.get(side, False):

@@ -15,6 +15,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Names = Callable[[Flow], frozenset[str]]
 """Whom the verified client certificate at the far side of a flow names."""
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+_REMEMBERED = 16_384
 REST_SECONDS = 30.0
 """How long a trunk that failed is tried after the others."""
 
@@ -120,31 +121,52 @@ def contains(networks: tuple[Network, ...], host: str) -> bool:
 
 
 class Router:
-    """The configured trunks and peers. Keeps which trunk failed lately; has no other state."""
+    """The configured trunks and peers. Keeps which trunk failed lately, and who UDP addresses were found to be."""
 
     def __init__(self, trunks: Iterable[Trunk], peers: Iterable[Peer], names: Names = lambda flow: frozenset()) -> None:
         self.trunks = tuple(trunks)
         self.peers = tuple(peers)
         self._names = names
+        self._found: dict[tuple[str, int], tuple[Trunk | None, Peer | None]] = {}
         self._failed: dict[str, float] = {}
 
     def trunk_of(self, flow: Flow) -> Trunk | None:
         """The carrier that ``flow`` comes from, if it does."""
+        return self._who(flow)[0]
+
+    def peer_of(self, flow: Flow) -> Peer | None:
+        """The peer that ``flow`` comes from, the first in the order of the settings."""
+        return self._who(flow)[1]
+
+    def _who(self, flow: Flow) -> tuple[Trunk | None, Peer | None]:
+        """Looked up once for an address, where no certificate has a say."""
+        if flow.transport != "udp":
+            return self._look_up(flow)
+        address = flow.remote_host, flow.remote_port
+        found = self._found.get(address)
+        if found is None:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            found = self._found[address] = self._look_up(flow)
+        return found
+
+    def _look_up(self, flow: Flow) -> tuple[Trunk | None, Peer | None]:
+        peer = next((peer for peer in self.peers if peer.sends(flow, self._names)), None)
+        return self._carrier(flow, peer), peer
+
+    def _carrier(self, flow: Flow, peer: Peer | None) -> Trunk | None:
         for trunk in self.trunks:
             if trunk.sends(flow, self._names):
                 return trunk
-        if self.peer_of(flow) is None and not contains(_LOOPBACK, flow.remote_host):
+        if peer is None and not contains(_LOOPBACK, flow.remote_host):
             same_host = (t for t in self.trunks if t.host == flow.remote_host and not t.certificate_names)
             return next(same_host, None)
         return None
 
-    def peer_of(self, flow: Flow) -> Peer | None:
-        """The peer that ``flow`` comes from, the first in the order of the settings."""
-        return next((peer for peer in self.peers if peer.sends(flow, self._names)), None)
-
     def sender(self, flow: Flow) -> Trunk | Peer | None:
         """The carrier or peer that ``flow`` comes from; a carrier first, as calls are identified."""
-        return self.trunk_of(flow) or self.peer_of(flow)
+        trunk, peer = self._who(flow)
+        return trunk or peer
 
     def trunk_targets(self, number: str, now: float) -> list[Target]:
         """Every trunk for a dialed number: in the configured order, those that failed lately last."""

@@ -32,7 +32,7 @@ class Flow(NamedTuple):
 
     def to(self, host: str, port: int) -> Flow:
         """The same local side towards another far side."""
-        return self._replace(remote_host=host, remote_port=port)
+        return Flow(self.transport, self.local_host, self.local_port, host, port)
 
 
 def stamp_via(request: Request, flow: Flow) -> None:

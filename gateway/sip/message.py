@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
@@ -47,9 +47,10 @@ _SINGLE = ("from", "to", "call-id", "cseq", "max-forwards", "content-length", "c
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 _START_RESPONSE = re.compile(r"SIP/(\d+)\.(\d+) ([1-6]\d\d)(?: (.*))?\Z", re.IGNORECASE | re.DOTALL)
 _START_REQUEST = re.compile(r"(\S+)[ \t]+(\S.*\S|\S)[ \t]+SIP/(\d+)\.(\d+)[ \t]*\Z", re.IGNORECASE | re.DOTALL)
-_VIA = re.compile(r"SIP\s*/\s*2\.0\s*/\s*([A-Za-z0-9-]+)\s+([^;]+?)\s*(;.*)?\Z", re.IGNORECASE | re.DOTALL)
+_VIA = re.compile(r"SIP\s*/\s*2\.0\s*/\s*([A-Za-z0-9-]+)\s+(.+)\Z", re.IGNORECASE | re.DOTALL)
 _CSEQ = re.compile(r"([0-9]{1,32})\s+(\S+)\Z")
 _DIGITS = re.compile(r"[0-9]{1,32}\Z")
+_BLANK = re.compile(r"[\0- ]")
 
 
 def pretty(name: str) -> str:
@@ -76,11 +77,8 @@ class Via:
     @classmethod
     def parse(cls, text: str) -> Via:
         """Raises ParseError."""
-        match = _VIA.match(text.strip())
-        if match is None:
-            raise ParseError("Bad Via")
-        host, port = parse_hostport(match[2])
-        return cls(match[1].upper(), host, port, parse_params(match[3] or ""))
+        sender, semicolon, params = text.partition(";")
+        return cls(*_sender(sender), parse_params(params) if semicolon else ())
 
     def param(self, name: str) -> str | None:
         for key, value in self.params:
@@ -95,12 +93,23 @@ class Via:
     def with_param(self, name: str, value: str) -> Via:
         """``name`` set, in its place if it was there (``;rport`` gets its value, RFC 3581 §4)."""
         if any(key == name for key, _ in self.params):
-            return replace(self, params=tuple((k, value if k == name else v) for k, v in self.params))
-        return replace(self, params=(*self.params, (name, value)))
+            params = tuple([(k, value if k == name else v) for k, v in self.params])
+        else:
+            params = (*self.params, (name, value))
+        return Via(self.transport, self.host, self.port, params)
 
     def __str__(self) -> str:
         port = f":{self.port}" if self.port is not None else ""
         return f"SIP/2.0/{self.transport} {bracketed(self.host)}{port}{print_params(self.params)}"
+
+
+@lru_cache(maxsize=2048)
+def _sender(text: str) -> tuple[str, str, int | None]:
+    """What stands before a Via's parameters: transport, host and port. The same far ends come again and again."""
+    match = _VIA.match(text.strip())
+    if match is None:
+        raise ParseError("Bad Via")
+    return match[1].upper(), *parse_hostport(match[2])
 
 
 @lru_cache(maxsize=2048)
@@ -113,9 +122,12 @@ def parse_cseq(text: str) -> tuple[int, str]:
 
 
 class Message:
-    """What requests and responses share. ``headers`` holds (lower-case name, value) in the order of the wire."""
+    """What requests and responses share. ``headers`` holds (lower-case name, value) in the order of the wire.
 
-    __slots__ = ("_via", "body", "defect", "headers")
+    From, To, Call-ID, CSeq and the top Via are parsed once, when they are asked for first: who it is about stays as it
+    is from then on (the top Via: but for ``replace_top_via``)."""
+
+    __slots__ = ("_call_id", "_cseq", "_from", "_to", "_via", "body", "defect", "headers")
 
     def __init__(self, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> None:
         self.headers: list[tuple[str, str]] = list(headers)
@@ -123,6 +135,10 @@ class Message:
         self.defect: ParseError | None = None
         """What was wrong with the frame, for ``check`` to raise: who sent it can still be told."""
         self._via: Via | None = None
+        self._from: NameAddr | None = None
+        self._to: NameAddr | None = None
+        self._call_id = ""
+        self._cseq: tuple[int, str] | None = None
 
     def get(self, name: str) -> str | None:
         """The first value of a header, given in lower case; None when it is absent."""
@@ -138,8 +154,9 @@ class Message:
     def values(self, name: str) -> list[str]:
         """Every value of that name, lines split at commas (RFC 3261 §7.3.1). Raises ParseError."""
         found: list[str] = []
-        for line in self.all(name):
-            found.extend(part for raw in split_outside(line, ",") if (part := raw.strip()))
+        for key, line in self.headers:
+            if key == name:
+                found += [part for raw in split_outside(line, ",") if (part := raw.strip())]
         return found
 
     def tokens(self, name: str) -> set[str]:
@@ -173,25 +190,33 @@ class Message:
 
     @property
     def from_(self) -> NameAddr:
-        return self._address("from")
+        if self._from is None:
+            self._from = self._address("from")
+        return self._from
 
     @property
     def to(self) -> NameAddr:
-        return self._address("to")
+        if self._to is None:
+            self._to = self._address("to")
+        return self._to
 
     @property
     def call_id(self) -> str:
-        value = self.get("call-id")
-        if not value or any(char <= " " for char in value):
-            raise ParseError("Bad Call-ID" if value is not None else "Missing Call-ID")
-        return value
+        if not self._call_id:
+            value = self.get("call-id")
+            if not value or _BLANK.search(value):
+                raise ParseError("Bad Call-ID" if value is not None else "Missing Call-ID")
+            self._call_id = value
+        return self._call_id
 
     @property
     def cseq(self) -> tuple[int, str]:
-        value = self.get("cseq")
-        if value is None:
-            raise ParseError("Missing CSeq")
-        return parse_cseq(value)
+        if self._cseq is None:
+            value = self.get("cseq")
+            if value is None:
+                raise ParseError("Missing CSeq")
+            self._cseq = parse_cseq(value)
+        return self._cseq
 
     @property
     def contact(self) -> NameAddr | None:
@@ -249,11 +274,12 @@ class Request(Message):
     ) -> Response:
         """A response with the headers of RFC 3261 §8.2.6.2; ``to_tag`` is added where To has none yet."""
         copied = []
-        for key, value in self.headers:
+        for header in self.headers:
+            key = header[0]
             if key in ("via", "from", "call-id", "cseq"):
-                copied.append((key, value))
+                copied.append(header)
             elif key == "to":
-                copied.append((key, tagged(value, to_tag) if to_tag and status > 100 else value))
+                copied.append((key, tagged(header[1], to_tag)) if to_tag and status > 100 else header)
         copied.extend(headers)
         return Response(status, reason, copied)
 
@@ -262,9 +288,10 @@ class Request(Message):
         if self.defect is not None:
             raise self.defect
         names = [key for key, _ in self.headers]
-        for name in _SINGLE:
-            if names.count(name) > 1:
-                raise ParseError(f"Multiple {pretty(name)}")
+        if len(set(names)) < len(names):
+            for name in _SINGLE:
+                if names.count(name) > 1:
+                    raise ParseError(f"Multiple {pretty(name)}")
         number_method = self.cseq[1]
         if number_method != self.method:
             raise ParseError("CSeq method does not match")
@@ -375,15 +402,23 @@ def _read_headers(message: Message, lines: list[str]) -> None:
                 key, value = headers[-1]
                 headers[-1] = (key, f"{value} {line.strip()}".strip())
             continue
-        name, colon, value = line.partition(":")
-        name = name.strip().lower()
-        if colon and name and _TOKEN.match(name):
-            headers.append((_COMPACT.get(name, name), value.strip()))
+        spelled, colon, value = line.partition(":")
+        if colon and (name := _named(spelled) if len(spelled) < 32 else _name_of(spelled)):
+            headers.append((name, value.strip()))
+
+
+def _name_of(spelled: str) -> str:
+    """The canonical name of a header as it was spelled, "" for what is no name."""
+    name = canonical(spelled)
+    return name if _TOKEN.match(name) else ""
+
+
+_named = lru_cache(maxsize=512)(_name_of)
 
 
 def _body(message: Message, body: bytes) -> bytes:
     length = message.get("content-length")
-    if length is None:
+    if length is None or (length == "0" and not body):
         return body
     if not _DIGITS.match(length):
         message.defect = message.defect or ParseError("Bad Content-Length")

@@ -84,7 +84,9 @@ class Stream:
         return codecs_of(self.payload_types, self.attributes)
 
     def with_direction(self, direction: Direction) -> Stream:
-        return replace(self, direction=direction)
+        if direction is self.direction:
+            return self
+        return Stream(self.payload_types, self.attributes, direction, self.bandwidth, self.refused)
 
     def only(self, payload_types: Iterable[int]) -> Stream:
         """The same with these payload types alone, in their present order."""
@@ -198,6 +200,11 @@ class LegSdp:
             if stream is not None:
                 found = {**stream.codecs(), **found}
         return found
+
+    @property
+    def untouched(self) -> bool:
+        """Nothing was ever sent to this leg, nor received from it."""
+        return self._sent_sdp is None and self._remote is None and self._agreed is None
 
     @property
     def stream(self) -> Stream | None:
@@ -317,7 +324,7 @@ class LegSdp:
         remote = self._read(sdp, index)
         if remote.stream.refused:
             return replace(remote, stream=replace(offered, refused=True))
-        return replace(remote, stream=_answer_to(offered, remote.stream))
+        return _Remote(sdp, index, _answer_to(offered, remote.stream), remote.far_end)
 
     # -- what goes out -----------------------------------------------------------------------------------------------
 
@@ -382,11 +389,11 @@ class LegSdp:
             self._layout, self._index = (), 0
 
     def _send(self, stream: Stream, layout: tuple[Media, ...], index: int) -> bytes:
-        lines = [_declined(media) for media in layout]
-        lines[index] = self._audio(stream, layout[index])
-        media, previous = tuple(lines), self._sent_sdp
+        media = tuple(self._audio(stream, m) if i == index else _declined(m) for i, m in enumerate(layout))
+        previous = self._sent_sdp
         if previous is None:
-            self._origin = replace(self._origin, host=self.host)
+            if self._origin.host != self.host:
+                self._origin = replace(self._origin, host=self.host)
         elif (previous.media, previous.connection) != (media, self.host):
             # RFC 3264 §8; a number that was once on the wire, in an offer that was rejected even, is not used again
             self._origin = replace(self._origin, version=self._origin.version + 1, host=self.host)
@@ -426,8 +433,13 @@ def _answer_to(offered: Stream, answer: Stream) -> Stream:
                 attributes += [a for a in offered.attributes if a[0] == "rtpmap" and _of(a) == number]
     if not numbers:
         raise NotAcceptable("Answer with no codec that was offered")
-    kept = replace(answer, payload_types=tuple(numbers), attributes=_allowed(tuple(attributes), numbers))
-    return kept.with_direction(kept.direction.answering(offered.direction))
+    return Stream(
+        tuple(numbers),
+        _allowed(tuple(attributes), numbers),
+        answer.direction.answering(offered.direction),
+        answer.bandwidth,
+        answer.refused,
+    )
 
 
 def _of(attribute: tuple[str, str | None]) -> int:

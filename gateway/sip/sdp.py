@@ -97,7 +97,7 @@ class Direction(StrEnum):
         return Direction.of(sends=self.sends and offered.receives, receives=self.receives and offered.sends)
 
 
-_DIRECTIONS: Final = frozenset(Direction)
+_DIRECTIONS: Final[dict[str, Direction]] = {direction.value: direction for direction in Direction}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class SessionDescription:
         """The media's own direction, else the session's, else sendrecv (RFC 8866 §6.7)."""
         for name, _ in (*reversed(media.attributes), *reversed(self.attributes)):
             if name in _DIRECTIONS:
-                return Direction(name)
+                return _DIRECTIONS[name]
         return Direction.SENDRECV
 
     def rtcp(self, media: Media) -> tuple[str, int] | None:

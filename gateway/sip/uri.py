@@ -75,9 +75,13 @@ def split_outside(text: str, separator: str) -> Iterator[str]:
 
     Raises ParseError on a quote or bracket that is never closed.
     """
-    if '"' not in text and "<" not in text:
-        yield from text.split(separator)
-        return
+    if '"' not in text:
+        if "<" not in text:
+            yield from text.split(separator)
+            return
+        if separator not in text and text.rfind("<") < text.rfind(">"):
+            yield text
+            return
     start, quoted, bracket, skip = 0, False, False, False
     for index, char in enumerate(text):
         if skip:
@@ -145,7 +149,8 @@ class Uri:
     @property
     def username(self) -> str:
         """The user part unescaped, without password or user parameters (RFC 3261 §19.1.4: compared like that)."""
-        return unquote((self.user or "").partition(":")[0], encoding="latin-1").partition(";")[0]
+        user = (self.user or "").partition(":")[0]
+        return (unquote(user, encoding="latin-1") if "%" in user else user).partition(";")[0]
 
     @property
     def secure(self) -> bool:
@@ -219,7 +224,10 @@ class NameAddr:
 
     @property
     def tag(self) -> str | None:
-        return self.param("tag")
+        for key, value in self.params:
+            if key == "tag":
+                return value or ""
+        return None
 
     def param(self, name: str) -> str | None:
         for key, value in self.params:

@@ -209,7 +209,7 @@ class UserAgent:
         """RFC 3261 §8.2.2: scheme, Require, what is to be in the answer, and the body of what carries SDP."""
         if Uri.parse(request.uri).secure and not flow.secure:
             raise SipError(403, "SIPS takes TLS")
-        if wanted := [value for name in ("require", "proxy-require") for value in request.values(name)]:
+        if wanted := [*request.values("require"), *request.values("proxy-require")]:
             raise SipError(420, headers=(("unsupported", ", ".join(wanted)),))
         if request.method in ("INVITE", "UPDATE") and not _accepts_sdp(request):
             raise SipError(406)
@@ -412,6 +412,8 @@ class UserAgent:
 
 def _accepts_sdp(request: Request) -> bool:
     """Whether our answer's SDP would be acceptable (§20.1: an empty or missing Accept says nothing against it)."""
+    if request.get("accept") is None:
+        return True
     kinds = {value.partition(";")[0].strip() for value in request.tokens("accept")} - {""}
     return not kinds or not kinds.isdisjoint(("application/sdp", "application/*", "*/*"))
 

@@ -13,6 +13,7 @@ from gateway.sip.uri import ip_version
 
 _BATCH = 64
 _BUFFER = 4 * 1024 * 1024
+_FLOWS = 4096
 _TIMESTAMPS = 35
 """SO_TIMESTAMPNS: the kernel says when a datagram came in (socket(7))."""
 _TIMESPEC = struct.Struct("@qq")
@@ -55,6 +56,7 @@ class UdpEndpoint:
         self._drained = drained
         self._waited = waited
         self._busy = False
+        self._flows: dict[tuple[str, int], Flow] = {}
         self.send_errors = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -75,8 +77,15 @@ class UdpEndpoint:
             except OSError:
                 continue  # an ICMP error queued on the socket; the next datagram is as good as ever
             if address[1]:
-                self._received(data, Flow("udp", self.host, self.port, address[0], address[1]))
+                self._received(data, self._flows.get(address) or self._flow(address))
         self._drained()
+
+    def _flow(self, address: tuple[str, int]) -> Flow:
+        """The flow from ``address``, made once: most of what comes is from few."""
+        if len(self._flows) >= _FLOWS:
+            self._flows.clear()
+        flow = self._flows[address] = Flow("udp", self.host, self.port, address[0], address[1])
+        return flow
 
     def _read_timed(self) -> tuple[bytes, tuple[str, int]]:
         """One datagram, and ``waited`` told how long it lay there: the last batch did not empty the buffer."""

@@ -63,3 +63,18 @@ def test_every_failure_has_a_kind_and_a_status_for_the_caller(status: int) -> No
     told = status_for_caller(status)
     assert 400 <= told < 700
     assert told not in (401, 407), "a challenge is between us and who sent it"
+
+
+def test_who_an_address_is_stays_the_same_by_udp_and_is_asked_anew_where_certificates_count() -> None:
+    names: set[str] = set()
+    carrier = Trunk("carrier", "192.0.2.1", 5061, "tls", certificate_names=frozenset({"carrier.example"}))
+    pbx = Peer("pbx", (ip_network("198.51.100.0/24"),), "acme")
+    router = Router([carrier], [pbx], lambda flow: frozenset(names))
+    tls = Flow("tls", "127.0.0.1", 5061, "192.0.2.1", 5061)
+    assert router.sender(tls) is None
+    names.add("carrier.example")
+    assert router.sender(tls) is carrier
+    names.clear()
+    assert router.sender(tls) is None
+    for host, expected in (("198.51.100.7", pbx), ("203.0.113.1", None)) * 2:
+        assert router.sender(flow(host)) is expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.engine import Codec
-from media.quality import delay_impairment, estimated_mos, mos_of, session_quality, transmission_rating
+from media.quality import (
+    LegQuality,
+    SessionQuality,
+    StreamQuality,
+    delay_impairment,
+    estimated_mos,
+    mos_of,
+    session_quality,
+    transmission_rating,
+)
 from media.relay import Session
 from tests.support.rtp_peer import rtp
 
@@ -167,3 +177,27 @@ def test_mos_falls_with_whatever_gets_worse_and_is_none_where_nothing_is_known()
         assert mos is not None and mos < clean
     assert estimated_mos(Codec("OPUS", 48000, 2), 0, 0, 0) is None and estimated_mos(None, 0, 0, 0) is None
     assert estimated_mos(PCMU, 100, 10_000, 10_000) == 1.0
+
+
+_figures = st.none() | st.floats(0, 1e6)
+_streams = st.builds(
+    StreamQuality,
+    st.integers(0, 2**32),
+    st.integers(-9, 2**32),
+    st.floats(0, 100),
+    _figures,
+    _figures,
+    _figures,
+    _figures,
+)
+_legs = st.builds(LegQuality, _streams, st.none() | _streams, _figures, _figures)
+
+
+@given(st.builds(SessionQuality, _legs, _legs))
+def test_the_dictionary_has_every_field_rounded(quality: SessionQuality) -> None:
+    def rounded(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: rounded(item) for key, item in value.items()}
+        return round(value, 2) if isinstance(value, float) else value
+
+    assert quality.as_dict() == rounded(asdict(quality))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sip.errors import ParseError
-from gateway.sip.uri import NameAddr, Uri
+from gateway.sip.uri import NameAddr, Uri, split_outside
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,32 @@ def test_any_text_is_a_uri_or_a_parse_error(text: str) -> None:
             kind(text)
         except ParseError:
             continue
+
+
+def _split_by_the_letter(text: str, separator: str) -> list[str] | None:
+    """What RFC 3261 §25.1 has between quotes and brackets is one piece; None: something stays open."""
+    parts, quoted, bracket, escaped = [""], False, False, False
+    for char in text:
+        if char == separator and not quoted and not bracket:
+            parts.append("")
+            continue
+        parts[-1] += char
+        if escaped:
+            escaped = False
+        elif quoted:
+            escaped, quoted = char == "\\", char != '"'
+        elif char == '"':
+            quoted = not bracket
+        elif char in "<>":
+            bracket = char == "<"
+    return None if quoted or bracket else parts
+
+
+@given(st.text('"<>\\,;a ', max_size=20), st.sampled_from(",;"))
+def test_splitting_heeds_quotes_and_brackets_however_they_stand(text: str, separator: str) -> None:
+    expected = _split_by_the_letter(text, separator)
+    if expected is None:
+        with pytest.raises(ParseError):
+            list(split_outside(text, separator))
+    else:
+        assert list(split_outside(text, separator)) == expected
