@@ -26,7 +26,6 @@ def nine_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWOPARTY_RECORDING__OPT_OUT_KEY", "9")
 
 
-
 def asking(directory: Path, seconds: float = 0.2, **options: Any) -> Announcement:
     return Announcement(file=wav(directory, seconds), modes=("agent_only",), consent_key="1", **options)
 
