@@ -31,17 +31,20 @@ class SettingsTab:
         self._texts: list[tuple[ui.label, Callable[[Policy], str]]] = []
         self._sections: list[tuple[ui.element, Callable[[Policy], bool]]] = []
         self._countries: ui.select | None = None
+        self._all: ui.element
 
     def draw(self) -> None:
-        """Make the controls; the policy comes a moment later."""
-        self._draw_main_switch()
-        self._draw_two_party()
-        self._draw_basis()
-        self._draw_sides()
-        self._draw_never_record()
-        self._draw_international()
-        self._draw_inbound()
-        self._draw_trial()
+        """Make the controls; the policy comes a moment later, and nobody can touch what does not show it yet."""
+        with ui.element("div").classes("tp-wide") as self._all:
+            self._draw_main_switch()
+            self._draw_two_party()
+            self._draw_basis()
+            self._draw_sides()
+            self._draw_never_record()
+            self._draw_international()
+            self._draw_inbound()
+            self._draw_trial()
+        self._all.set_visibility(False)
         ui.timer(0.05, self.load, once=True)
 
     # -- the policy ------------------------------------------------------------------------------------------------
@@ -70,6 +73,7 @@ class SettingsTab:
             label.set_visibility(bool(text(policy)))
         for section, visible in self._sections:
             section.set_visibility(visible(policy))
+        self._all.set_visibility(True)
 
     async def _save(self, setting: str, value: Any) -> None:
         """Autosave: what the control says now, told in an alert; refused changes are put back."""
