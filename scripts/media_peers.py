@@ -2,7 +2,7 @@
 
 All get the same load from ``native/rtp_load.c``: calls with two legs of 50 packets a second of G.711, each packet
 verified byte for byte when it comes back. Measured is the CPU time of the whole process (relay and writer threads, in
-the kernel, too) from when calls and files are open until the last packet was written.
+the kernel, too) while the load is steady: calls and files are open, and nobody has fallen silent yet.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from media.native import NativeMediaEngine
 from media.recorder import Recorder
 
 HOST = "127.0.0.1"
+PACKETS_PER_SECOND = 50
+"""From each leg."""
 NATIVE = Path(__file__).with_name("native")
 Ports = list[tuple[int, int]]
 Result = dict[str, Any]
@@ -75,14 +77,28 @@ class Load:
         assert self._process.stdout is not None
         _, agent, prospect = self._process.stdout.readline().split()
         self.far_ends = int(agent), int(prospect)
+        self._plan = plan
         self._limit = plan.seconds + 20
         _pin(self._process.pid, plan.load_cores)
 
-    def run(self, ports: Ports) -> dict[str, float]:
-        """Send; the generator's counts and latencies."""
-        text, _ = self._process.communicate("".join(f"{a} {b}\n" for a, b in ports), timeout=self._limit)
+    def run(self, ports: Ports, cost: Callable[[], float] | None = None) -> dict[str, float]:
+        """Send; the generator's counts and latencies. With ``cost``, a process's CPU seconds so far, also its
+        ``us_per_packet`` while the load is steady: from two seconds after its beginning to just before its end."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("".join(f"{a} {b}\n" for a, b in ports))
+        self._process.stdin.flush()
+        steady = self._sample(cost) if cost is not None else {}
+        text, _ = self._process.communicate(timeout=self._limit)
         result: dict[str, float] = json.loads(text)
-        return result
+        return result | steady
+
+    def _sample(self, cost: Callable[[], float]) -> dict[str, float]:
+        lead = min(2.0, self._plan.seconds / 3)
+        time.sleep(lead)
+        began, before = time.monotonic(), cost()
+        time.sleep(self._plan.seconds - lead - 0.5)
+        packets = (time.monotonic() - began) * self._plan.calls * 2 * PACKETS_PER_SECOND
+        return {"us_per_packet": 1e6 * (cost() - before) / packets}
 
     def kill(self) -> None:
         self._process.kill()
@@ -171,13 +187,9 @@ def _through_pipe(pipe: Connection, far_ends: tuple[int, int]) -> Ports:
 
 def _measure(pid: int, plan: Plan, load: Load, set_up: Callable[[], Ports]) -> Result:
     _, empty = process_cost(pid)
-    ports = set_up()
-    before, _ = process_cost(pid)
-    counted = load.run(ports)
-    time.sleep(2.0)  # the writer's last step belongs to the packets, too
-    after, full = process_cost(pid)
+    counted = load.run(set_up(), lambda: process_cost(pid)[0])
+    _, full = process_cost(pid)
     return counted | {
-        "us_per_packet": 1e6 * (after - before) / max(1, counted["received"]),
         "us_per_packet_of_load": 1e6 * counted["cpu_seconds"] / max(1, counted["received"]),
         "lost": counted["sent"] - counted["received"],
         "kib_per_call": (full - empty) / plan.calls / 1024,
