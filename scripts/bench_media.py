@@ -1,10 +1,10 @@
 """What a forwarded packet costs: the media engine beside Debian's rtpengine and a bare loop of recv and send, in turn.
 
-Three questions, each answered by medians of several runs taken in turn; nothing is asserted:
+Three questions, the first two answered by medians of several runs taken in turn; nothing is asserted:
 
 1. CPU for a packet, added latency, memory and file size at a given number of calls (see ``media_peers.py``).
 2. How the cost goes with the number of calls: a table, and a picture.
-3. How many calls one core bears with nothing lost, and what a second relay and writer thread adds. Who is measured is
+3. How many calls one core bears with nothing lost (a search, each step run once), and what a second relay and writer thread adds. Who is measured is
    pinned to its cores and the load to the other: its own share of CPU is shown, and where it had not sent on time the
    figure is marked, as the load was then the limit.
 
