@@ -4,9 +4,9 @@ Three questions, the first two answered by medians of several runs taken in turn
 
 1. CPU for a packet, added latency, memory and file size at a given number of calls (see ``media_peers.py``).
 2. How the cost goes with the number of calls: a table, and a picture.
-3. How many calls one core bears with nothing lost (a search, each step run once), and what a second relay and writer thread adds. Who is measured is
-   pinned to its cores and the load to the other: its own share of CPU is shown, and where it had not sent on time the
-   figure is marked, as the load was then the limit.
+3. How many calls one core bears with nothing lost (a search, each step run once), and what a second relay and writer
+   thread adds. Who is measured is pinned to its cores and the load to the other: its own share of CPU is shown, and
+   where it had not sent on time the figure is marked, as the load was then the limit.
 
     python -m scripts.bench_media [--quick] [--calls N] [--seconds S] [--runs N] [--json] [--picture FILE]
 """
